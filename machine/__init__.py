@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The hardware: NUMA topology, RAM, MMU, vCPUs, port bus and devices.
+
+Start with `Machine(Topology.parse("2x128M"))`. The engine behind the CPUs is loaded when the first
+CPU is started, NumPy when somebody asks for its view of RAM; importing this package loads neither.
+"""
+
+from machine.bus import PortBus, PortDevice
+from machine.clock import Clock
+from machine.devices import DebugConsole, DebugExit, Uart16550
+from machine.doorbell import DOORBELL_PORT, Doorbell, Verdict
+from machine.errors import (
+    BringUpError,
+    BusError,
+    ImageError,
+    InputError,
+    NumalabError,
+    OutputError,
+    TopologyError,
+    UsageError,
+)
+from machine.machine import Machine, Stop
+from machine.mmu import Translation, translate
+from machine.paging import PageTableBuilder
+from machine.physmem import Bank, PhysicalMemory
+from machine.topology import Node, RamRange, Topology
+from machine.vcpu import VCPU, Fault
+
+__all__ = [
+    "DOORBELL_PORT",
+    "VCPU",
+    "Bank",
+    "BringUpError",
+    "BusError",
+    "Clock",
+    "DebugConsole",
+    "DebugExit",
+    "Doorbell",
+    "Fault",
+    "ImageError",
+    "InputError",
+    "Machine",
+    "Node",
+    "NumalabError",
+    "OutputError",
+    "PageTableBuilder",
+    "PhysicalMemory",
+    "PortBus",
+    "PortDevice",
+    "RamRange",
+    "Stop",
+    "Topology",
+    "TopologyError",
+    "Translation",
+    "Uart16550",
+    "UsageError",
+    "Verdict",
+    "translate",
+]

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The thin layer over Unicorn: one 64-bit engine over the shared RAM, stepped an exact distance.
+
+Counting. `Engine.run(rip, limit)` retires at most `limit` instructions and `counter` tells how many
+the engine has begun. Both come from Unicorn's own counting hook (native code before every
+instruction), which has a second merit: with it in place the engine looks for a stop request before
+*every* instruction, so that `stop()` inside an OUT hook takes effect before the next instruction,
+where otherwise the rest of the translation block would still run. The counter is not part of
+Unicorn's API; it and the exact address of the last MMU fault are read out of the engine's struct,
+at places that a throwaway engine is made to show once a process (`_find_fields`): it runs a known
+program and the fields are where the known values turn up. A REP prefix counts once an iteration, as
+it is interrupted.
+
+The TLB is Unicorn's "virtual" one: it knows no page tables and asks the fill hook on every miss.
+Hooks are registered through the C library itself, as plain function pointers: half the cost of the
+Python wrapper's, and native code (a compiled page walker) can take a callback's place (`hook_raw`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import unicorn
+from unicorn import unicorn_const as uc_const
+from unicorn import x86_const
+from unicorn.unicorn_py3.unicorn import uc_engine, uc_tb, uc_tlb_entry, uclib
+
+from machine.errors import BringUpError
+
+if TYPE_CHECKING:
+    from machine.physmem import PhysicalMemory
+
+FILL_CALLBACK = ctypes.CFUNCTYPE(
+    ctypes.c_bool,
+    uc_engine,
+    ctypes.c_uint64,
+    ctypes.c_int,
+    ctypes.POINTER(uc_tlb_entry),
+    ctypes.c_void_p,
+)
+"""bool fill(engine, virtual page, access, entry to fill in, user data)."""
+OUT_CALLBACK = ctypes.CFUNCTYPE(
+    None, uc_engine, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint32, ctypes.c_void_p
+)
+IN_CALLBACK = ctypes.CFUNCTYPE(
+    ctypes.c_uint32, uc_engine, ctypes.c_uint32, ctypes.c_int, ctypes.c_void_p
+)
+SKIP_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, uc_engine, ctypes.c_void_p)
+"""CPUID, RDTSC: true when the callback has done the instruction's work."""
+BLOCK_CALLBACK = ctypes.CFUNCTYPE(
+    None, uc_engine, ctypes.POINTER(uc_tb), ctypes.POINTER(uc_tb), ctypes.c_void_p
+)
+"""void translated(engine, new translation block, the one before, user data)."""
+CODE_CALLBACK = ctypes.CFUNCTYPE(None, uc_engine, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
+INTERRUPT_CALLBACK = ctypes.CFUNCTYPE(None, uc_engine, ctypes.c_uint32, ctypes.c_void_p)
+
+OK, INVALID_INSTRUCTION = uc_const.UC_ERR_OK, uc_const.UC_ERR_INSN_INVALID
+
+_ALL = uc_const.UC_PROT_ALL
+_MAGIC = 0x5A17_C0DE_1234
+_FAULT_VA = 0x0000_7ABC_DEF0_1238
+_SCAN_WORDS = 256
+_SCRATCH = 1 << 45
+"""A physical page beyond any RAM, for the warm-up instruction."""
+
+
+def _new(memory_map: Callable[[Any], None]) -> Any:
+    """A Unicorn instance in the state every vCPU starts from."""
+    uc: Any = unicorn.Uc(uc_const.UC_ARCH_X86, uc_const.UC_MODE_64)
+    # Westmere: the richest model without RDRAND (not repeatable) and without SVM (a guest inside a
+    # guest would translate physical addresses behind the page walker's back).
+    uc.ctl_set_cpu_model(x86_const.UC_CPU_X86_WESTMERE)
+    uc.ctl_exits_enabled(True)  # and none set: no address is special
+    memory_map(uc)
+    uc.ctl_set_tlb_mode(uc_const.UC_TLB_VIRTUAL)
+    # The engine announces every translated block but the first it has run: let that be this
+    # jump to itself.
+    uc.mem_map(_SCRATCH, 0x1000)
+    uc.mem_write(_SCRATCH, b"\xeb\xfe")
+    uclib.uc_emu_start(uc._uch, _SCRATCH, 0, 0, 3)
+    uc.mem_unmap(_SCRATCH, 0x1000)
+    return uc
+
+
+@cache
+def _find_fields() -> tuple[int, int]:
+    """Byte offsets in the engine's struct of the instruction counter and the MMU fault address."""
+    page = 0x1000
+    nops = 5
+
+    def fill(_uc: object, va: int, _access: int, entry: Any, _data: object) -> bool:
+        entry.contents.paddr = va
+        entry.contents.perms = _ALL
+        return va == page
+
+    def memory_map(uc: Any) -> None:
+        uc.mem_map(page, 0x1000)
+        code = b"\x90" * nops + b"\x48\xa1" + _FAULT_VA.to_bytes(8, "little")  # mov rax, [fault]
+        uc.mem_write(page, code)
+
+    uc = _new(memory_map)
+    callback = FILL_CALLBACK(fill)
+    hook_raw(uc, uc_const.UC_HOOK_TLB_FILL, ctypes.cast(callback, ctypes.c_void_p).value or 0)
+    uclib.uc_emu_start(uc._uch, page, 0, 0, _MAGIC)
+    words = list((ctypes.c_uint64 * _SCAN_WORDS).from_address(uc._uch.value))
+    counts = [n for n, word in enumerate(words) if word == _MAGIC and words[n - 1] == nops + 1]
+    faults = [n for n, word in enumerate(words) if word == _FAULT_VA]
+    if len(counts) != 1 or len(faults) != 1:
+        raise BringUpError(
+            f"Unicorn {unicorn.__version__} keeps its instruction counter in an unknown place"
+        )
+    return 8 * (counts[0] - 1), 8 * faults[0]
+
+
+def hook_raw(
+    uc: Any,
+    kind: int,
+    function: int,
+    user_data: int = 0,
+    instruction: int = 0,
+    only: int | None = None,
+) -> None:
+    """Register native code at address `function` as a hook of `kind`, everywhere or only at the
+    virtual address `only`."""
+    handle = ctypes.c_size_t()
+    arguments: list[Any] = [
+        ctypes.c_uint64(1 if only is None else only),
+        ctypes.c_uint64(only or 0),
+    ]
+    if kind == uc_const.UC_HOOK_INSN:
+        arguments.append(ctypes.c_int(instruction))
+    status = uclib.uc_hook_add(
+        uc._uch,
+        ctypes.byref(handle),
+        kind,
+        ctypes.c_void_p(function),
+        ctypes.c_void_p(user_data),
+        *arguments,
+    )
+    if status != OK:
+        raise BringUpError(f"Unicorn refuses hook {kind}: error {status}")
+
+
+class Engine:
+    """One Unicorn engine over `memory`."""
+
+    def __init__(self, memory: PhysicalMemory) -> None:
+        counter, fault = _find_fields()
+
+        def memory_map(uc: Any) -> None:
+            for start, end in memory.extents:
+                uc.mem_map_ptr(start, end - start, _ALL, memory.host_address(start))
+
+        try:
+            self.uc = _new(memory_map)
+        except unicorn.UcError as error:
+            raise BringUpError(f"cannot create a CPU: {error}") from None
+        self.memory = memory  # what the engine points into must outlive it
+        self._handle = self.uc._uch
+        self._counter = ctypes.c_uint64.from_address(self._handle.value + counter)
+        self._fault = ctypes.c_uint64.from_address(self._handle.value + fault)
+        self._callbacks: list[object] = []
+
+    @property
+    def counter(self) -> int:
+        """Instructions begun since `run` was called, the current one included."""
+        return self._counter.value
+
+    @property
+    def fault_address(self) -> int:
+        """Virtual address of the last access that the fill hook refused."""
+        return self._fault.value
+
+    def run(self, rip: int, limit: int) -> int:
+        """Run from `rip` for at most `limit` instructions; Unicorn's error number. Releases the
+        GIL. `counter` is `limit` + 1 afterwards if and only if the limit ended the run."""
+        status: int = uclib.uc_emu_start(self._handle, rip, 0, 0, limit)
+        return status
+
+    def stop(self) -> None:
+        """From inside a hook: end the run before the next instruction."""
+        uclib.uc_emu_stop(self._handle)
+
+    def hook(self, kind: int, callback: Any, instruction: int = 0, only: int | None = None) -> None:
+        """Register a ctypes callback, which the engine then keeps alive."""
+        self._callbacks.append(callback)
+        function = ctypes.cast(callback, ctypes.c_void_p).value or 0
+        hook_raw(self.uc, kind, function, 0, instruction, only)
+
+    def flush_tlb(self) -> None:
+        """Forget all translations of addresses. Allowed inside OUT and IN hooks."""
+        self.uc.ctl(uc_const.UC_CTL_TLB_FLUSH, uc_const.UC_CTL_IO_WRITE)
+
+    def flush_code(self) -> None:
+        """Forget all translated code. Never inside a hook: the code that called it is
+        translated."""
+        self.uc.ctl_flush_tb()
+
+
+class ControlReader:
+    """Reads the few registers the page walker needs in one call, into buffers made once."""
+
+    def __init__(self, engine: Engine) -> None:
+        names = ("CR0", "CR3", "CR4", "CS")
+        ids = [getattr(x86_const, f"UC_X86_REG_{name}") for name in names]
+        ids.append(x86_const.UC_X86_REG_MSR)
+        self._handle = engine.uc._uch
+        self._count = len(ids)
+        self._ids = (ctypes.c_int32 * self._count)(*ids)
+        self._values = (ctypes.c_uint64 * 8)()
+        # The last "register" is an MSR: a struct of its number and, 8 bytes on, its value.
+        self._values[4] = 0xC000_0080
+        base = ctypes.addressof(self._values)
+        self._pointers = (ctypes.c_void_p * self._count)(*(base + 8 * n for n in range(5)))
+        self._read = uclib.uc_reg_read_batch
+
+    def read(self) -> tuple[int, int, int, int, bool]:
+        """CR0, CR3, CR4, EFER, and whether the CPU is in user mode (CPL 3)."""
+        values = self._values
+        self._read(self._handle, self._ids, self._pointers, self._count)
+        return values[0], values[1], values[2], values[5], values[3] & 3 == 3
