@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Many operations in one call: bulk allocation, bulk freeing and replay of operation arrays.
+
+A call from Python into the allocator costs more than the allocation itself once the hot path is
+compiled. These hot loops take arrays instead: `pfns` and the operation columns are 64-bit integer
+arrays (memoryviews of format 'q', or NumPy int64 for the compiled engine), never guest RAM.
+"""
+
+from __future__ import annotations
+
+from .page_alloc import FREE_DONE, alloc_pages_nodemask, free_pages
+
+OP_ALLOC = 0
+OP_FREE = 1
+
+
+def alloc_pages_bulk(
+    m: memoryview,
+    cpu: int,
+    gfp: int,
+    order: int,
+    nid: int,
+    nodemask: int,
+    pfns: memoryview,
+    count: int,
+) -> int:
+    """Allocates up to `count` blocks into `pfns`, stopping at the first failure; how many. Hot."""
+    for i in range(count):
+        pfn = alloc_pages_nodemask(m, cpu, gfp, order, nid, nodemask)
+        if pfn < 0:
+            return i
+        pfns[i] = pfn
+    return count
+
+
+def free_pages_bulk(m: memoryview, cpu: int, order: int, pfns: memoryview, count: int) -> int:
+    """Frees the first `count` blocks of `pfns` in order; how many were really freed. Hot."""
+    freed = 0
+    for i in range(count):
+        if free_pages(m, cpu, pfns[i], order) == FREE_DONE:
+            freed += 1
+    return freed
+
+
+def repeat_pages(m: memoryview, cpu: int, gfp: int, order: int, nid: int, count: int) -> int:
+    """Allocates and frees one block `count` times; how many allocations succeeded. Hot."""
+    done = 0
+    for _ in range(count):
+        pfn = alloc_pages_nodemask(m, cpu, gfp, order, nid, 0)
+        if pfn >= 0:
+            free_pages(m, cpu, pfn, order)
+            done += 1
+    return done
+
+
+def replay_pages(
+    m: memoryview,
+    ops: memoryview,
+    cpus: memoryview,
+    gfps: memoryview,
+    orders: memoryview,
+    nids: memoryview,
+    masks: memoryview,
+    pfns: memoryview,
+    count: int,
+) -> int:
+    """Plays `count` operations; `pfns[i]` receives what operation i got. Hot.
+
+    `ops[i]` is OP_ALLOC, or OP_FREE: then `nids[i]` is the number of the earlier operation whose
+    block is freed, and pfns[i] receives free_pages()'s answer. Returns the failed allocations.
+    """
+    failed = 0
+    for i in range(count):
+        if ops[i] == OP_ALLOC:
+            pfn = alloc_pages_nodemask(m, cpus[i], gfps[i], orders[i], nids[i], masks[i])
+            pfns[i] = pfn
+            if pfn < 0:
+                failed += 1
+        else:
+            pfns[i] = free_pages(m, cpus[i], pfns[nids[i]], orders[i])
+    return failed

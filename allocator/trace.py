@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The trace ring and the log ring: what the allocator did, in fixed-size records in guest RAM.
+
+The hot path never formats anything. Where the kernel has a tracepoint, or where a person may later
+ask why, it appends one record of sixteen words to a ring: time, event, CPU and up to thirteen
+numbers. `m[G_TRACE_MASK]` has a bit for every event; a clear bit costs one test, as a static key
+does. Warnings and bad-page reports go to a ring of their own, the log ring, which is always on.
+
+Readers (`tracepoints` for text, `explain`, the recorded-kernel comparison) decode records after the
+fact with `EVENTS`, the one table that names every event's fields.
+
+    word 0 time in ns    word 1 event    word 2 cpu    words 3-13 arguments
+
+Words 14 and 15 of a kmem tracepoint are preempt_count and pid.
+"""
+
+from __future__ import annotations
+
+from .layout import (
+    CPU_BLOCKS,
+    CPU_CURRENT,
+    CPU_PREEMPT_COUNT,
+    CPU_WORDS,
+    G_CLOCK,
+    G_LOG_HEAD,
+    G_TRACE_BASE,
+    G_TRACE_HEAD,
+    G_TRACE_SIZE,
+    LOG_RECORDS,
+    LOG_RING,
+    PAGE_OFFSET,
+    RECORD_WORDS,
+    TASK_COMM,
+    TASK_MEMS_ALLOWED,
+    TASK_PID,
+)
+
+# Tracepoints of the kmem group (include/trace/events/kmem.h)
+EV_MM_PAGE_ALLOC = 0
+EV_MM_PAGE_FREE = 1
+EV_MM_PAGE_FREE_BATCHED = 2
+EV_MM_PAGE_ALLOC_ZONE_LOCKED = 3
+EV_MM_PAGE_PCPU_DRAIN = 4
+EV_MM_PAGE_ALLOC_EXTFRAG = 5
+# What happened inside the allocator, finer than the kernel's tracepoints
+EV_RMQUEUE = 6
+EV_RMQUEUE_BULK = 7
+EV_FREE_PCPPAGES_BULK = 8
+EV_RESERVE_HIGHATOMIC = 9
+EV_UNRESERVE_HIGHATOMIC = 10
+EV_SLOWPATH_FIRST = 11
+EV_SLOWPATH_RETRY = 12
+EV_FREE_TO_PCP = 13
+EV_FREE_TO_BUDDY = 14
+EV_DRAIN_PAGES_ZONE = 15
+EV_DRAIN_ZONE_PAGES = 16
+EV_CONTEXT = 17
+EV_ISOLATE_PAGEBLOCK = 18
+EV_UNISOLATE_PAGEBLOCK = 19
+EV_ISOLATE_FREE_PAGE = 20
+EV_MIGRATE = 21
+EV_ISOLATE_MIGRATEPAGES = 22
+EV_ISOLATE_FREEPAGES = 23
+# Decisions, for explain
+EV_REQUEST = 24
+EV_ZONE_SKIPPED = 25
+EV_WATERMARK = 26
+EV_RMQUEUE_SMALLEST = 27
+EV_MERGE = 28
+EV_MOVE_FREEPAGES = 29
+EV_SET_PAGEBLOCK = 30
+EV_RESULT = 31
+EV_WAKE_KSWAPD = 32
+EV_FREE_REQUEST = 33
+
+KMEM_EVENTS = (1 << 6) - 1
+ACTION_EVENTS = ((1 << 24) - 1) & ~KMEM_EVENTS
+ALL_EVENTS = (1 << 34) - 1
+
+# Log records
+LOG_BAD_PAGE = 1
+LOG_WARN_ALLOC = 2
+LOG_WARN_ONCE_ORDER = 3
+LOG_WARN_ONCE_NOFAIL_ORDER = 4
+LOG_WARN_ONCE_NOFAIL_WAIT = 5
+LOG_FAULT_INJECTED = 6
+LOG_DOUBLE_FREE = 7
+LOG_BAD_FREE_TAIL = 8
+LOG_BAD_FREE_ORDER = 9
+LOG_PAGE_POISON = 10
+LOG_HEX_DATA = 11
+LOG_RAW_PAGE = 12
+# Words of a log record that name the current task
+LOG_PID = 12
+LOG_MEMS = 13
+LOG_COMM = 14
+
+EVENTS: dict[int, tuple[str, tuple[str, ...]]] = {
+    EV_MM_PAGE_ALLOC: ("mm_page_alloc", ("pfn", "order", "gfp_flags", "migratetype")),
+    EV_MM_PAGE_FREE: ("mm_page_free", ("pfn", "order")),
+    EV_MM_PAGE_FREE_BATCHED: ("mm_page_free_batched", ("pfn",)),
+    EV_MM_PAGE_ALLOC_ZONE_LOCKED: (
+        "mm_page_alloc_zone_locked",
+        ("pfn", "order", "migratetype"),
+    ),
+    EV_MM_PAGE_PCPU_DRAIN: ("mm_page_pcpu_drain", ("pfn", "order", "migratetype")),
+    EV_MM_PAGE_ALLOC_EXTFRAG: (
+        "mm_page_alloc_extfrag",
+        (
+            "nid",
+            "zid",
+            "pfn",
+            "alloc_order",
+            "fallback_order",
+            "alloc_migratetype",
+            "fallback_migratetype",
+            "can_steal",
+            "block_migratetype",
+        ),
+    ),
+    EV_RMQUEUE: ("rmqueue", ("nid", "zid", "order", "migratetype", "pfn", "page_migratetype")),
+    EV_RMQUEUE_BULK: ("rmqueue_bulk", ("nid", "zid", "migratetype", "wanted", "got")),
+    EV_FREE_PCPPAGES_BULK: ("free_pcppages_bulk", ("nid", "zid", "count")),
+    EV_RESERVE_HIGHATOMIC: (
+        "reserve_highatomic_pageblock",
+        ("nid", "zid", "pfn", "old_migratetype", "nr_reserved"),
+    ),
+    EV_UNRESERVE_HIGHATOMIC: (
+        "unreserve_highatomic_pageblock",
+        ("nid", "zid", "pfn", "migratetype", "moved"),
+    ),
+    EV_SLOWPATH_FIRST: ("slowpath_first", ("alloc_flags", "gfp_flags")),
+    EV_SLOWPATH_RETRY: ("slowpath_retry", ("alloc_flags", "gfp_flags")),
+    EV_FREE_TO_PCP: ("free_to_pcp", ("nid", "zid", "migratetype", "pfn", "page_migratetype")),
+    EV_FREE_TO_BUDDY: ("free_to_buddy", ("nid", "zid", "order", "pfn", "migratetype")),
+    EV_DRAIN_PAGES_ZONE: ("drain_pages_zone", ("drained_cpu", "nid", "zid", "count")),
+    EV_DRAIN_ZONE_PAGES: ("drain_zone_pages", ("nid", "zid", "count")),
+    EV_CONTEXT: ("context", ("mems_allowed", "in_interrupt")),
+    EV_ISOLATE_PAGEBLOCK: (
+        "set_migratetype_isolate",
+        ("nid", "zid", "pfn", "old_migratetype", "moved"),
+    ),
+    EV_UNISOLATE_PAGEBLOCK: (
+        "unset_migratetype_isolate",
+        ("nid", "zid", "pfn", "migratetype", "moved"),
+    ),
+    EV_ISOLATE_FREE_PAGE: (
+        "isolate_free_page",
+        ("nid", "zid", "order", "pfn", "migratetype"),
+    ),
+    EV_MIGRATE: ("unmap_and_move", ("src", "dst", "rc", "lru")),
+    EV_ISOLATE_MIGRATEPAGES: (
+        "isolate_migratepages_block",
+        ("start", "end", "scanned", "isolated"),
+    ),
+    EV_ISOLATE_FREEPAGES: (
+        "isolate_freepages_block",
+        ("start", "end", "scanned", "isolated"),
+    ),
+    EV_REQUEST: (
+        "request",
+        ("gfp_flags", "order", "nid", "nodemask", "migratetype", "high_zoneidx", "alloc_flags"),
+    ),
+    EV_ZONE_SKIPPED: ("zone_skipped", ("nid", "zid", "reason")),
+    EV_WATERMARK: (
+        "watermark",
+        (
+            "nid",
+            "zid",
+            "order",
+            "mark",
+            "lowmem_reserve",
+            "free_pages",
+            "free_cma",
+            "nr_highatomic",
+            "alloc_flags",
+            "classzone_idx",
+            "ok",
+        ),
+    ),
+    EV_RMQUEUE_SMALLEST: (
+        "rmqueue_smallest",
+        ("nid", "zid", "order", "found_order", "migratetype", "pfn"),
+    ),
+    EV_MERGE: (
+        "free_one_page",
+        ("nid", "zid", "pfn", "order", "merged_pfn", "merged_order", "tail"),
+    ),
+    EV_MOVE_FREEPAGES: (
+        "move_freepages_block",
+        ("nid", "zid", "pfn", "migratetype", "moved", "movable"),
+    ),
+    EV_SET_PAGEBLOCK: ("set_pageblock_migratetype", ("pfn", "old_migratetype", "migratetype")),
+    EV_RESULT: ("result", ("pfn", "order", "gfp_flags")),
+    EV_WAKE_KSWAPD: ("wakeup_kswapd", ("nid", "zid", "order", "classzone_idx")),
+    EV_FREE_REQUEST: ("free_request", ("pfn", "order", "refcount")),
+}
+
+
+def trace(
+    m: memoryview,
+    ev: int,
+    cpu: int,
+    a0: int,
+    a1: int,
+    a2: int,
+    a3: int,
+    a4: int,
+    a5: int,
+    a6: int,
+) -> None:
+    """Appends one record of at most seven arguments to the trace ring. Hot."""
+    head = m[G_TRACE_HEAD]
+    r = m[G_TRACE_BASE] + (head & (m[G_TRACE_SIZE] - 1)) * RECORD_WORDS
+    m[r] = m[G_CLOCK]
+    m[r + 1] = ev
+    m[r + 2] = cpu
+    m[r + 3] = a0
+    m[r + 4] = a1
+    m[r + 5] = a2
+    m[r + 6] = a3
+    m[r + 7] = a4
+    m[r + 8] = a5
+    m[r + 9] = a6
+    if ev <= EV_MM_PAGE_ALLOC_EXTFRAG:
+        # what the kernel keeps in struct trace_entry
+        block = CPU_BLOCKS + cpu * CPU_WORDS
+        m[r + 14] = m[block + CPU_PREEMPT_COUNT]
+        va = m[block + CPU_CURRENT]
+        m[r + 15] = m[((va - PAGE_OFFSET) >> 3) + TASK_PID] if va else 0
+    m[G_TRACE_HEAD] = head + 1
+
+
+def trace_more(m: memoryview, a7: int, a8: int, a9: int, a10: int) -> None:
+    """Adds arguments eight to eleven to the record that `trace` appended last. Hot."""
+    r = m[G_TRACE_BASE] + ((m[G_TRACE_HEAD] - 1) & (m[G_TRACE_SIZE] - 1)) * RECORD_WORDS
+    m[r + 10] = a7
+    m[r + 11] = a8
+    m[r + 12] = a9
+    m[r + 13] = a10
+
+
+def log_record(
+    m: memoryview, kind: int, cpu: int, a0: int, a1: int, a2: int, a3: int, a4: int, a5: int
+) -> None:
+    """Appends one record to the log ring, which holds the last LOG_RECORDS reports. Hot.
+
+    Behind the arguments it notes who is current: pid, nodes allowed, name.
+    """
+    head = m[G_LOG_HEAD]
+    r = LOG_RING + (head & (LOG_RECORDS - 1)) * RECORD_WORDS
+    m[r] = m[G_CLOCK]
+    m[r + 1] = kind
+    m[r + 2] = cpu
+    m[r + 3] = a0
+    m[r + 4] = a1
+    m[r + 5] = a2
+    m[r + 6] = a3
+    m[r + 7] = a4
+    m[r + 8] = a5
+    va = m[CPU_BLOCKS + cpu * CPU_WORDS + CPU_CURRENT]
+    if va:
+        task = (va - PAGE_OFFSET) >> 3
+        m[r + LOG_PID] = m[task + TASK_PID]
+        m[r + LOG_MEMS] = m[task + TASK_MEMS_ALLOWED]
+        m[r + LOG_COMM] = m[task + TASK_COMM]
+        m[r + LOG_COMM + 1] = m[task + TASK_COMM + 1]
+    m[G_LOG_HEAD] = head + 1
+
+
+def log_words(m: memoryview, kind: int, cpu: int, a0: int, src: int, count: int) -> None:
+    """Appends a log record of one number and at most 12 words copied from word `src`. Hot."""
+    head = m[G_LOG_HEAD]
+    r = LOG_RING + (head & (LOG_RECORDS - 1)) * RECORD_WORDS
+    m[r] = m[G_CLOCK]
+    m[r + 1] = kind
+    m[r + 2] = cpu
+    m[r + 3] = a0
+    for i in range(count):
+        m[r + 4 + i] = m[src + i]
+    m[G_LOG_HEAD] = head + 1
+
+
+def log_raw_page(m: memoryview, cpu: int, pfn: int, p: int) -> None:
+    """Logs the eight words of the struct page at word `p`. Hot.
+
+    Follows the record of a report about `pfn`, so that the dump shows the page as it was then.
+    """
+    log_words(m, LOG_RAW_PAGE, cpu, pfn, p, 8)

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Fixtures of the allocator's tests: hand-made memories (see `tiny`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from tiny import Tiny, make_tiny
+
+
+@pytest.fixture
+def tiny_zone() -> Tiny:
+    """One node, one CPU."""
+    return make_tiny(1, 1)
+
+
+@pytest.fixture
+def tiny_nodes() -> Callable[[int, int], Tiny]:
+    """A maker of memories with so many nodes and CPUs."""
+    return make_tiny
