@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from allocator import layout, mm_types, mmzone, vm_events
 from allocator.layout import PAGE_OFFSET, VMEMMAP_START, page_va, signed, unsigned
 
