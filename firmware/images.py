@@ -41,7 +41,6 @@ MAX_IMAGE = 256 << 20
 """Bytes of an ELF or flat file."""
 
 CACHE_FORMAT = 1
-_CLEAR_STEP = 1 << 16
 ASSEMBLY_SUFFIXES = (".S", ".s", ".asm")
 FLAT_SUFFIXES = (".bin", ".img")
 
@@ -224,10 +223,10 @@ def place_image(machine: Board, image: Image, kernel_image_size: int = 0) -> Non
 
 
 def _clear(memory: PhysicalMemory, start: int, end: int) -> None:
-    """Zero physical [start, end) without making the host commit pages that are zero already."""
-    zeros = bytes(_CLEAR_STEP)
-    for low in range(start, end, _CLEAR_STEP):
-        high = min(low + _CLEAR_STEP, end)
-        blank = zeros[: high - low]
-        if bytes(memory.bytes[low:high]) != blank:
-            memory.bytes[low:high] = blank
+    """Zero physical [start, end) without making the host commit pages never used."""
+    first = min(-(-start // PAGE_SIZE) * PAGE_SIZE, end)
+    last = max(end // PAGE_SIZE * PAGE_SIZE, first)
+    for low, high in ((start, first), (last, end)):
+        memory.bytes[low:high] = bytes(high - low)
+    if first < last:
+        memory.zero(first, last)

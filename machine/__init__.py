@@ -6,6 +6,7 @@ CPU is started, NumPy when somebody asks for its view of RAM; importing this pac
 """
 
 from machine.bus import PortBus, PortDevice
+from machine.checkpoint import Checkpoint
 from machine.clock import Clock
 from machine.devices import DebugConsole, DebugExit, Uart16550
 from machine.doorbell import DOORBELL_PORT, Doorbell, Verdict
@@ -16,6 +17,7 @@ from machine.errors import (
     InputError,
     NumalabError,
     OutputError,
+    SnapshotError,
     TopologyError,
     UsageError,
 )
@@ -32,6 +34,7 @@ __all__ = [
     "Bank",
     "BringUpError",
     "BusError",
+    "Checkpoint",
     "Clock",
     "DebugConsole",
     "DebugExit",
@@ -48,6 +51,7 @@ __all__ = [
     "PortBus",
     "PortDevice",
     "RamRange",
+    "SnapshotError",
     "Stop",
     "Topology",
     "TopologyError",

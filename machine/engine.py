@@ -67,8 +67,9 @@ _SCRATCH = 1 << 45
 """A physical page beyond any RAM, for the warm-up instruction."""
 
 
-def _new(memory_map: Callable[[Any], None]) -> Any:
-    """A Unicorn instance in the state every vCPU starts from."""
+def bare_engine(memory_map: Callable[[Any], None], counts: bool = True) -> Any:
+    """A Unicorn instance in the state every vCPU starts from; with its own counting hook in place
+    if it is to be the one that `counts`."""
     uc: Any = unicorn.Uc(uc_const.UC_ARCH_X86, uc_const.UC_MODE_64)
     # Westmere: the richest model without RDRAND (not repeatable) and without SVM (a guest inside a
     # guest would translate physical addresses behind the page walker's back).
@@ -79,8 +80,11 @@ def _new(memory_map: Callable[[Any], None]) -> Any:
     # The engine announces every translated block but the first it has run: let that be this
     # jump to itself.
     uc.mem_map(_SCRATCH, 0x1000)
-    uc.mem_write(_SCRATCH, b"\xeb\xfe")
+    uc.mem_write(_SCRATCH, b"\xeb\xfe\xf4")
     uclib.uc_emu_start(uc._uch, _SCRATCH, 0, 0, 3)
+    if not counts:
+        # Taking the hook away reads the code that it was put into: do it while that is there.
+        uclib.uc_emu_start(uc._uch, _SCRATCH + 2, 0, 0, 0)
     uc.mem_unmap(_SCRATCH, 0x1000)
     return uc
 
@@ -101,7 +105,7 @@ def _find_fields() -> tuple[int, int]:
         code = b"\x90" * nops + b"\x48\xa1" + _FAULT_VA.to_bytes(8, "little")  # mov rax, [fault]
         uc.mem_write(page, code)
 
-    uc = _new(memory_map)
+    uc = bare_engine(memory_map)
     callback = FILL_CALLBACK(fill)
     hook_raw(uc, uc_const.UC_HOOK_TLB_FILL, ctypes.cast(callback, ctypes.c_void_p).value or 0)
     uclib.uc_emu_start(uc._uch, page, 0, 0, _MAGIC)
@@ -147,6 +151,9 @@ def hook_raw(
 class Engine:
     """One Unicorn engine over `memory`."""
 
+    counts_itself = True
+    """Unicorn's own hook counts the instructions."""
+
     def __init__(self, memory: PhysicalMemory) -> None:
         counter, fault = _find_fields()
 
@@ -155,7 +162,7 @@ class Engine:
                 uc.mem_map_ptr(start, end - start, _ALL, memory.host_address(start))
 
         try:
-            self.uc = _new(memory_map)
+            self.uc = bare_engine(memory_map, self.counts_itself)
         except unicorn.UcError as error:
             raise BringUpError(f"cannot create a CPU: {error}") from None
         self.memory = memory  # what the engine points into must outlive it
@@ -163,11 +170,22 @@ class Engine:
         self._counter = ctypes.c_uint64.from_address(self._handle.value + counter)
         self._fault = ctypes.c_uint64.from_address(self._handle.value + fault)
         self._callbacks: list[object] = []
+        self._left_at = 0
 
     @property
     def counter(self) -> int:
         """Instructions begun since `run` was called, the current one included."""
         return self._counter.value
+
+    @property
+    def entered(self) -> int:
+        """The same at a moment when no instruction is under way: while a block is translated."""
+        return self.counter
+
+    @property
+    def behind(self) -> int:
+        """After a run that `leave` ended: how many instructions retired."""
+        return self._left_at
 
     @property
     def fault_address(self) -> int:
@@ -184,11 +202,59 @@ class Engine:
         """From inside a hook: end the run before the next instruction."""
         uclib.uc_emu_stop(self._handle)
 
+    def leave(self, code_at: Callable[[int, int], bytes]) -> bool:  # noqa: ARG002
+        """From inside the callback of an IN or OUT: end the run behind that instruction. `code_at`
+        reads so many bytes of guest code at a virtual address. True when the instruction will not
+        be finished by the engine: the result of an IN must be put into RAX by the caller."""
+        self._left_at = self.counter
+        self.stop()
+        return False
+
+    def fetch_refused(self) -> None:
+        """From inside the fill hook: it refuses a fetch, which no instruction has begun for."""
+
+    def hook_ports(self, out: Any, into: Any) -> None:
+        """Register the ctypes callbacks of OUT and IN."""
+        self.hook(uc_const.UC_HOOK_INSN, out, x86_const.UC_X86_INS_OUT)
+        self.hook(uc_const.UC_HOOK_INSN, into, x86_const.UC_X86_INS_IN)
+
+    def serve_doorbell(self, function: int, cpu: int) -> None:
+        """Let compiled code answer the doorbell of CPU `cpu` first: `int64 function(words, ram,
+        cpu, now)`; arrays are pointers to {address, length}. What it answers with anything but 0
+        comes to the OUT callback. 0: no such code. An engine that cannot ignores this."""
+
+    def walk_with(self, function: int, controls: ControlReader) -> None:
+        """Let compiled code answer TLB misses first: `int64 function(words, ram, va, access, user,
+        cr0, cr3, cr4, efer)`, which is `machine.walk.walk`. What it refuses comes to the fill hook.
+        An engine that cannot ignores this."""
+
+    def start_clock(self, now: int) -> None:
+        """Tell compiled code the modelled time at the start of the next run."""
+
+    def take_rings(self) -> int:
+        """Rings of the doorbell, since the last call, that compiled code answered alone."""
+        return 0
+
+    def take_answer(self) -> int:
+        """What compiled code said to the ring being dealt with; 0 when it was not asked."""
+        return 0
+
     def hook(self, kind: int, callback: Any, instruction: int = 0, only: int | None = None) -> None:
         """Register a ctypes callback, which the engine then keeps alive."""
         self._callbacks.append(callback)
         function = ctypes.cast(callback, ctypes.c_void_p).value or 0
         hook_raw(self.uc, kind, function, 0, instruction, only)
+
+    def save_context(self) -> Any:
+        """All registers, hidden parts included, as an opaque object of this process."""
+        return self.uc.context_save()
+
+    def load_context(self, context: Any) -> None:
+        """Back to what `save_context` gave; whatever was translated under other registers or
+        another RAM is forgotten. Never inside a hook."""
+        self.uc.context_restore(context)
+        self.flush_tlb()
+        self.flush_code()
 
     def flush_tlb(self) -> None:
         """Forget all translations of addresses. Allowed inside OUT and IN hooks."""
@@ -209,16 +275,16 @@ class ControlReader:
         ids.append(x86_const.UC_X86_REG_MSR)
         self._handle = engine.uc._uch
         self._count = len(ids)
-        self._ids = (ctypes.c_int32 * self._count)(*ids)
-        self._values = (ctypes.c_uint64 * 8)()
-        # The last "register" is an MSR: a struct of its number and, 8 bytes on, its value.
-        self._values[4] = 0xC000_0080
-        base = ctypes.addressof(self._values)
-        self._pointers = (ctypes.c_void_p * self._count)(*(base + 8 * n for n in range(5)))
+        self.ids = (ctypes.c_int32 * self._count)(*ids)
+        self.values = (ctypes.c_uint64 * 8)()
+        """CR0, CR3, CR4, CS, and an MSR, a struct of its number and its value."""
+        self.values[4] = 0xC000_0080
+        base = ctypes.addressof(self.values)
+        self.pointers = (ctypes.c_void_p * self._count)(*(base + 8 * n for n in range(5)))
         self._read = uclib.uc_reg_read_batch
 
     def read(self) -> tuple[int, int, int, int, bool]:
         """CR0, CR3, CR4, EFER, and whether the CPU is in user mode (CPL 3)."""
-        values = self._values
-        self._read(self._handle, self._ids, self._pointers, self._count)
+        values = self.values
+        self._read(self._handle, self.ids, self.pointers, self._count)
         return values[0], values[1], values[2], values[5], values[3] & 3 == 3

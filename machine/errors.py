@@ -30,7 +30,14 @@ class UsageError(NumalabError):
 
 
 class ImageError(NumalabError):
-    """A script, executable, table or snapshot that is malformed."""
+    """A script, executable or table that is malformed."""
+
+    exit_code = 65
+
+
+class SnapshotError(NumalabError):
+    """A snapshot that is truncated, altered, of a newer version or no snapshot at all, or a machine
+    that cannot be kept in one."""
 
     exit_code = 65
 

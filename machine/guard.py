@@ -47,11 +47,11 @@ class TaskRegisterGuard:
 
     def _translated(self, _uc: object, block: Any, _before: object, _data: object) -> None:
         start, size = block.contents.pc, block.contents.size
-        code = self._code(start, size)
+        code = self.code(start, size)
         suspects = {start + match.start() for match in _LTR.finditer(code)} - self._armed
         if suspects:
             self._found |= suspects
-            self._stop(self._engine.counter)
+            self._stop(self._engine.entered)
 
     def _reached(self, _uc: object, _address: int, _size: int, _data: object) -> None:
         if not self._stepping:
@@ -62,7 +62,8 @@ class TaskRegisterGuard:
         self.begun = begun
         self._engine.stop()
 
-    def _code(self, start: int, size: int) -> bytes:
+    def code(self, start: int, size: int) -> bytes:
+        """The `size` bytes of guest code at virtual `start`, as far as they are there."""
         out = b""
         while size > 0:
             here = translate(self._memory, self._regs.cr3, start) if self._paged() else None

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from machine.bus import PortBus
 from machine.clock import Clock
@@ -31,7 +32,12 @@ from machine.physmem import PhysicalMemory
 from machine.topology import Topology
 from machine.vcpu import VCPU, Fault, SliceEnd
 
+if TYPE_CHECKING:
+    from machine.checkpoint import Checkpoint
+
 EXIT_HALT, EXIT_BUDGET, EXIT_FAULT = 0, 75, 76
+SOLO = 1_000_000
+"""Instructions that a CPU which is alone may run at one go: many quanta, as nobody waits."""
 SPIN_QUANTUM = 64
 """Instructions of a turn for a CPU that waits in a PAUSE loop."""
 _MAX_RETRIES = 64
@@ -81,6 +87,8 @@ class Machine:
             VCPU(cpu, nid, self.memory, self.ports, self._cpuid, self._tsc)
             for cpu, nid in enumerate(topology.cpu_node)
         ]
+        for cpu in self.cpus:
+            cpu.on_start = self._share
         self._turn = len(self.cpus) - 1
         self._left = 0
         self._current: VCPU | None = None
@@ -105,6 +113,8 @@ class Machine:
             if deadline is not None and time.monotonic() >= deadline:
                 return self._exhausted("timeout", cpu, spent, f"time limit of {timeout:g} s")
             limit = self._left
+            if self._alone(cpu):
+                limit += SOLO // self.quantum * self.quantum
             if max_instructions is not None:
                 limit = min(limit, max_instructions - spent)
             end, retired = self._run_slice(cpu, limit)
@@ -143,37 +153,72 @@ class Machine:
                 cpu.flush_code()
 
     def save(self) -> dict[str, object]:
-        """Everything but RAM as plain data: clock, turn, CPUs, devices."""
-        return {
-            "clock": self.clock.save(),
-            "turn": self._turn,
-            "left": self._left,
-            "cpus": [cpu.save() for cpu in self.cpus],
-            "devices": {claim.device.name: claim.device.save() for claim in self.ports.ranges},
-        }
+        """Everything but RAM as plain data: clock, turn, CPUs, devices. Raises `UsageError` inside
+        a run."""
+        self.check_at_rest("saved")
+        return self.save_board() | {"cpus": [cpu.save() for cpu in self.cpus]}
 
     def load(self, state: dict[str, object]) -> None:
         """Back to what `save` returned on a machine of the same topology; RAM first. Raises
         `UsageError` for a state that is not one of this machine's."""
+        cpus = state.get("cpus")
+        if not (isinstance(cpus, list) and len(cpus) == len(self.cpus)):
+            raise UsageError("saved machine state does not fit this machine: number of CPUs")
+        for cpu, saved in zip(self.cpus, cpus, strict=True):
+            if not isinstance(saved, dict):
+                raise UsageError("saved machine state does not fit this machine: CPUs")
+            cpu.load(saved)
+        self.load_board(state)
+
+    def save_board(self) -> dict[str, object]:
+        """What is neither RAM nor a CPU: clock, devices, whose turn it is, a stop asked for."""
+        return {
+            "clock": self.clock.save(),
+            "turn": self._turn,
+            "left": self._left,
+            "pending": None if self._pending is None else list(self._pending),
+            "devices": {claim.device.name: claim.device.save() for claim in self.ports.ranges},
+        }
+
+    def load_board(self, state: dict[str, object]) -> None:
+        """Back to what `save_board` returned. Raises `UsageError`."""
         try:
-            cpus, devices, clock = state["cpus"], state["devices"], state["clock"]
+            devices, clock, pending = state["devices"], state["clock"], state["pending"]
             turn, left = state["turn"], state["left"]
-            if not (isinstance(cpus, list) and len(cpus) == len(self.cpus)):
-                raise ValueError("number of CPUs")
             if not (isinstance(devices, dict) and isinstance(clock, dict)):
                 raise ValueError("devices")
             if not (isinstance(turn, int) and 0 <= turn < len(self.cpus)):
                 raise ValueError("turn")
             if not (isinstance(left, int) and 0 <= left <= self.quantum):
                 raise ValueError("rest of the quantum")
-            for cpu, saved in zip(self.cpus, cpus, strict=True):
-                cpu.load(saved)
+            if not (pending is None or (isinstance(pending, list) and _is_pending(*pending))):
+                raise ValueError("way to stop")
             for claim in self.ports.ranges:
                 claim.device.load(devices[claim.device.name])
             self.clock.load(clock)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise UsageError(f"saved machine state does not fit this machine: {error}") from None
-        self._turn, self._left, self._pending = turn, left, None
+        self._turn, self._left = turn, left
+        self._pending = None if pending is None else (pending[0], pending[1], pending[2])
+
+    def check_at_rest(self, verb: str) -> None:
+        """Raise `UsageError` inside a run, where a machine cannot be `verb`."""
+        if self._current is not None:
+            raise UsageError(f"a running machine cannot be {verb}: only between two runs")
+
+    def checkpoint(self) -> Checkpoint:
+        """Hold on to this moment, for `rewind`. Costs what was written to RAM since the one
+        before, and can be taken before every operation. Raises `UsageError` inside a run."""
+        from machine.checkpoint import Checkpoint
+
+        return Checkpoint(self)
+
+    def rewind(self, checkpoint: Checkpoint) -> None:
+        """Back to the moment of `checkpoint`, as often as wanted; those taken after it end. Raises
+        `UsageError` inside a run, and for a checkpoint that has ended or is another machine's."""
+        if checkpoint.machine is not self:
+            raise UsageError("the checkpoint is another machine's")
+        checkpoint.rewind()
 
     def _next(self) -> VCPU | None:
         """Whose turn it is; starts the next CPU's quantum when the last one is over."""
@@ -193,7 +238,7 @@ class Machine:
         return None
 
     def _run_slice(self, cpu: VCPU, limit: int) -> tuple[SliceEnd, int]:
-        before = cpu.retired
+        before, rest = cpu.retired, self._left
         self._current = cpu
         self.clock.progress = lambda: cpu.progress
         try:
@@ -202,8 +247,24 @@ class Machine:
             self.clock.progress = None
             self._current = None
             self.clock.advance(cpu.retired - before)
-            self._left -= cpu.retired - before
+            self._left = self._rest(rest, cpu.retired - before)
+            self.doorbell.rings += cpu.take_rings()
         return end, retired
+
+    def _alone(self, cpu: VCPU) -> bool:
+        return all(other is cpu or other.state != "running" for other in self.cpus)
+
+    def _rest(self, rest: int, done: int) -> int:
+        """What is left of the quantum that had `rest` left `done` instructions ago; the next one
+        begins when there is more to do."""
+        return rest - done if done <= rest else (rest - done) % self.quantum
+
+    def _share(self) -> None:
+        """A CPU has become able to run: one that has been running alone keeps its quantum only."""
+        cpu = self._current
+        if cpu is not None:
+            done = cpu.progress
+            cpu.shorten(done + self._rest(self._left, done))
 
     def _resolve(self, cpu: VCPU, fault: Fault, retries: int) -> bool:
         if self.fault_handler is None or retries > _MAX_RETRIES:
@@ -251,3 +312,7 @@ class Machine:
         rip = cpu.rip
         message = f"{what} spent at rip {rip:#x} on cpu {cpu.cpu_id}"
         return Stop(kind, EXIT_BUDGET, cpu.cpu_id, rip, spent, message)
+
+
+def _is_pending(kind: object, code: object, message: object) -> bool:
+    return kind in _KINDS and isinstance(code, int) and isinstance(message, str)

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Physical memory: the RAM banks of the board as one sparse host mapping.
 
-Physical address = offset into one private anonymous mapping that reaches from 0 to the end of the
-last bank. The host commits a page when it is first written, so a 1 TiB machine costs nothing until
-used, fresh RAM reads as zero, and the holes between banks (the PCI hole, HyperTransport's) are
-merely addresses nobody answers. The same bytes are seen four ways: `bytes` and `words`
-(memoryviews, the fast way for single cells), `u8` and `q` (NumPy, the fast way for bulk work), and
-the engines of the vCPUs get the mapping itself (`host_address`).
+Physical address = offset into one mapping that reaches from 0 to the end of the last bank. The host
+commits a page when it is first used, so a 1 TiB machine costs nothing until then, fresh RAM reads
+as zero, and the holes between banks (the PCI hole, HyperTransport's) are merely addresses nobody
+answers. The same bytes are seen four ways: `bytes` and `words` (memoryviews, the fast way for
+single cells), `u8` and `q` (NumPy, the fast way for bulk work), and the engines of the vCPUs get
+the mapping itself (`host_address`). What is behind it on the host, `backing` knows; how it
+goes back to an earlier moment, `history`. A fork leaves both processes with RAM of their own.
 
 The views are unchecked, they are the allocator's hot path. `read`, `write` and their sized forms
 check that every byte lies in RAM and raise `BusError` naming the address.
@@ -14,6 +15,7 @@ check that every byte lies in RAM and raise `BusError` naming the address.
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 from bisect import bisect_right
 from collections.abc import Iterable
@@ -21,12 +23,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from machine.backing import Backing
 from machine.errors import BringUpError, BusError, TopologyError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from machine.hostmap import Runs
+    from machine.ramhistory import RamCheckpoint, RamHistory
     from machine.topology import Topology
 
 PAGE_SIZE = 4096
@@ -82,6 +87,12 @@ class PhysicalMemory:
             )
         except (OSError, ValueError, OverflowError) as error:
             raise BringUpError(f"cannot reserve {self.size:#x} bytes of RAM: {error}") from None
+        # from_buffer exports the mapping, so what is addressed cannot be unmapped behind it.
+        self._anchor = ctypes.c_char.from_buffer(self._map)
+        self._base = ctypes.addressof(self._anchor)
+        self.backing = Backing(self._base, self.size)
+        self.rewinds = 0
+        """How often RAM has gone back: whoever keeps something derived from it compares."""
         self.bytes: memoryview = memoryview(self._map)
         """Every physical byte, unchecked."""
         self.words: memoryview = self.bytes.cast("q")
@@ -110,12 +121,11 @@ class PhysicalMemory:
         return np.frombuffer(self._map, dtype=np.uint8)
 
     @cached_property
-    def _base(self) -> int:
-        import ctypes
+    def history(self) -> RamHistory:
+        """The checkpoints of this RAM (`Machine.checkpoint` takes them with everything else)."""
+        from machine.ramhistory import WORDS, RamHistory
 
-        # from_buffer exports the mapping, so what is addressed cannot be unmapped behind it.
-        self._anchor = ctypes.c_char.from_buffer(self._map)
-        return ctypes.addressof(self._anchor)
+        return RamHistory(self.backing, self.q.reshape(-1, WORDS))
 
     def host_address(self, phys: int = 0) -> int:
         """Address in this process of physical byte `phys` (which need not be RAM)."""
@@ -196,6 +206,35 @@ class PhysicalMemory:
         mask = (1 << (8 * n)) - 1
         self.bytes[addr : addr + n] = (value & mask).to_bytes(n, "little")
 
+    def checkpoint(self) -> RamCheckpoint:
+        """Hold on to RAM alone as it is (see `Machine.checkpoint` for all of a machine)."""
+        return self.history.checkpoint()
+
+    def rewind(self, to: RamCheckpoint) -> None:
+        """RAM as it was at `to`. The CPUs' translations are not touched. Raises `UsageError` when
+        `to` has ended."""
+        self.history.rewind(to)
+        self.rewinds += 1
+
+    def touched(self, start: int = 0, end: int | None = None) -> Runs:
+        """Parts of physical [start, end), page aligned, that may hold something but zeroes, as
+        ascending (start, end). Takes time by what is there, not by the size of the range."""
+        return self.backing.touched(start, end)
+
+    def zero(self, start: int, end: int) -> None:
+        """Physical [start, end), page aligned, reads as zero; pages never used stay unused."""
+        for first, last in self.touched(start, end):
+            part = self.q[first >> 3 : last >> 3]
+            if part.any():
+                part[:] = 0
+
     def clear(self) -> None:
-        """Make all RAM read as zero again and give its pages back to the host (a power cycle)."""
-        self._map.madvise(mmap.MADV_DONTNEED)
+        """Make all RAM read as zero again (a power cycle) and, when there are no checkpoints, give
+        its pages back to the host. Raises `BringUpError` when the host has no memory."""
+        if self.history.levels:
+            self.zero(0, self.size)
+            return
+        try:
+            self.backing.clear()
+        except OSError as error:
+            raise BringUpError(f"cannot renew {self.size:#x} bytes of RAM: {error}") from None

@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Any
 from machine import mmu
 from machine.bus import PortBus, State
 from machine.errors import UsageError
-from machine.mmu import FETCH, PTE_P, PTE_RW, PTE_US, REASONS, translate, walk
+from machine.mmu import FETCH, PTE_P, PTE_RW, PTE_US, REASONS, translate
 from machine.physmem import PhysicalMemory
+from machine.walk import ram_table, walk
 
 if TYPE_CHECKING:
     from machine.engine import ControlReader, Engine
@@ -99,6 +100,17 @@ class Fault:
         return f"{where}: {self.access} of {self.va:#x}: {self.reason}"
 
 
+@dataclass(frozen=True)
+class CpuMoment:
+    """A CPU between two slices, with the engine that it had then."""
+
+    state: str
+    retired: int
+    fault: Fault | None
+    parts: tuple[Engine | None, Registers | None, TaskRegisterGuard | None]
+    context: Any
+
+
 class VCPU:
     """CPU `cpu_id` on node `nid`. `state` is "stopped" (waits to be started), "running", "halted"
     (`wake` lets it go on) or "faulted"; `retired` counts its instructions since power-on."""
@@ -118,10 +130,12 @@ class VCPU:
         self.retired = 0
         self.fault: Fault | None = None
         """What ended the last slice, when a fault did."""
-        self.native_fill: tuple[int, int] | None = None
-        """Address and user data of native code to ask first on a TLB miss (Unicorn's
-        uc_cb_tlbevent_t); where it answers false the walker in Python decides. Set before
-        `start`."""
+        self.native_walk = 0
+        """Address of compiled code to ask before Python on TLB misses, see `Engine.walk_with`. Set
+        before `start`."""
+        self._native_doorbell = 0
+        self.on_start: Callable[[], None] | None = None
+        """Called when the CPU becomes able to run: another one may have to share its time."""
         self._memory = memory
         self._ports = ports
         self._cpuid = cpuid
@@ -133,10 +147,23 @@ class VCPU:
         self._done = 0
         self._ending: SliceEnd | None = None
         self._restart = False
-        self._stopped_at = 0
+        self._stale_code = False
+        self._limit = 0
         self._vector: int | None = None
         self._refusal: tuple[int, int] | None = None
         self._error: BaseException | None = None
+
+    @property
+    def native_doorbell(self) -> int:
+        """Address of compiled code to ask before Python when the doorbell rings, 0 for none; see
+        `Engine.serve_doorbell`. May be set at any time."""
+        return self._native_doorbell
+
+    @native_doorbell.setter
+    def native_doorbell(self, address: int) -> None:
+        self._native_doorbell = address
+        if self._engine is not None:
+            self._engine.serve_doorbell(address, self.cpu_id)
 
     @property
     def regs(self) -> Registers:
@@ -171,12 +198,17 @@ class VCPU:
             regs[name] = value
         regs.rflags = 2
         regs.rip = rip
+        self._be_running()
+
+    def _be_running(self) -> None:
         self.state = "running"
+        if self.on_start is not None:
+            self.on_start()
 
     def wake(self) -> None:
         """End a halt: the CPU goes on behind its HLT."""
         if self.state == "halted":
-            self.state = "running"
+            self._be_running()
 
     def stop(self) -> None:
         """Take the CPU off: it waits to be started again. From inside its own hypercall this takes
@@ -195,12 +227,15 @@ class VCPU:
         self._ending = None
         self.fault = None
         self._done = 0
+        self._limit = limit
         end = None
-        while end is None and self._error is None and self._done < limit:
-            end = self._run_engine(engine, regs, guard, limit - self._done)
+        while end is None and self._error is None and self._done < self._limit:
+            end = self._run_engine(engine, regs, guard, self._limit - self._done)
             if self._restart:
                 self._restart = False
-                engine.flush_code()
+                if self._stale_code:
+                    self._stale_code = False
+                    engine.flush_code()
         self.retired += self._done
         if self._error is not None:
             error, self._error = self._error, None
@@ -216,6 +251,7 @@ class VCPU:
     ) -> SliceEnd | None:
         """One run of the engine; adds to `_done`. None when the slice may go on."""
         self._vector = self._refusal = None
+        engine.start_clock(self._tsc())
         self._inside = True
         try:
             status = engine.run(regs.rip, limit)
@@ -228,10 +264,10 @@ class VCPU:
                 status = guard.step()
         finally:
             self._inside = False
-        begun = engine.counter
         if self._ending or self._restart or self._error:
-            self._done += self._stopped_at
+            self._done += engine.behind
             return self._ending
+        begun = engine.counter
         if self._vector is not None or status:
             self.fault, held_back = self._explain(engine, regs, status)
             self._done += min(max(begun - held_back, 0), limit)
@@ -272,10 +308,24 @@ class VCPU:
         if self._inside and order.index(end) > order.index(self._ending):
             self._ending = end
 
+    def shorten(self, limit: int) -> None:
+        """From inside this CPU's port access: let the slice end after `limit` instructions."""
+        if self._inside and limit < self._limit:
+            self._limit = limit
+            self._restart = True
+
+    def take_rings(self) -> int:
+        """Rings of the doorbell, since the last call, that compiled code answered alone."""
+        return 0 if self._engine is None else self._engine.take_rings()
+
+    def take_answer(self) -> int:
+        """What compiled code said to the ring being dealt with; 0 when it was not asked."""
+        return 0 if self._engine is None else self._engine.take_answer()
+
     def resume(self) -> None:
         """Let a CPU that faulted try again: its fault has been dealt with."""
         if self.state == "faulted":
-            self.state = "running"
+            self._be_running()
 
     @property
     def progress(self) -> int:
@@ -291,7 +341,7 @@ class VCPU:
         """Forget translated code: somebody else wrote where code may lie. Allowed at any time; from
         inside this CPU's hypercall it takes effect before the next instruction."""
         if self._inside:
-            self._restart = True
+            self._restart = self._stale_code = True
         elif self._engine is not None:
             self._engine.flush_code()
 
@@ -332,50 +382,74 @@ class VCPU:
         self.retired = retired
         self.state = run_state.decode()
 
+    def checkpoint(self) -> CpuMoment:
+        """The CPU as it is now, for `rewind` in this process: fast, and nothing is left out."""
+        engine = self._engine
+        context = None if engine is None else engine.save_context()
+        parts = (engine, self._registers, self._guard)
+        return CpuMoment(self.state, self.retired, self.fault, parts, context)
+
+    def rewind(self, moment: CpuMoment) -> None:
+        """Back to `moment` of this CPU, translated addresses and code forgotten. RAM first."""
+        self._engine, self._registers, self._guard = moment.parts
+        if self._engine is not None:
+            self._engine.load_context(moment.context)
+        self.state, self.retired, self.fault = moment.state, moment.retired, moment.fault
+
     def _power_up(self) -> Registers:
         """A fresh engine with our hooks."""
-        from machine.engine import ControlReader, Engine
+        from machine.counting import new_engine
+        from machine.engine import ControlReader
         from machine.guard import TaskRegisterGuard
         from machine.registers import Registers
 
-        engine = Engine(self._memory)
+        engine = new_engine(self._memory)
         self._engine = engine
         self._registers = Registers(engine)
         self._guard = TaskRegisterGuard(engine, self._registers, self._memory)
-        self._install_hooks(engine, ControlReader(engine), self._registers)
+        self._install_hooks(engine, ControlReader(engine), self._registers, self._guard)
         return self._registers
 
-    def _install_hooks(self, engine: Engine, controls: ControlReader, regs: Registers) -> None:
+    def _install_hooks(
+        self,
+        engine: Engine,
+        controls: ControlReader,
+        regs: Registers,
+        guard: TaskRegisterGuard,
+    ) -> None:
         from unicorn import unicorn_const as kinds
         from unicorn import x86_const as x86
 
         from machine import engine as callbacks
 
-        memory, read_controls = self._memory, controls.read
+        m, read_controls = self._memory.words, controls.read
+        table = memoryview(ram_table(self._memory))
         first_access: int = kinds.UC_MEM_READ
 
         def fill(_uc: object, va: int, kind: int, entry: Any, _data: object) -> bool:
             access = kind - first_access
             cr0, cr3, cr4, efer, user = read_controls()
-            result = walk(memory, va, access, user, cr0, cr3, cr4, efer)
+            result = walk(m, table, va - (va >> 63 << 64), access, user, cr0, cr3, cr4, efer)
             if result < 0:
                 self._refusal = (result, access)
+                if access == FETCH:
+                    engine.fetch_refused()
                 return False
             filled = entry.contents
             filled.paddr = result & ~0xFFF
             filled.perms = result & 7
             return True
 
-        def guarded(action: Callable[[], int]) -> int:
+        def guarded(action: Callable[[], int], size: int = 0) -> int:
             """Run a device; keep what it raises until the engine has been left."""
             answer = 0
             try:
                 answer = action()
             except BaseException as error:
                 self._error = error
-            if self._ending or self._restart or self._error:
-                self._stopped_at = engine.counter
-                engine.stop()
+            if (self._ending or self._restart or self._error) and engine.leave(guard.code) and size:
+                keep = -1 << 8 * size if size < 4 else 0
+                regs.rax = regs.rax & keep | answer & ((1 << 8 * size) - 1)
             return answer
 
         def port_out(_uc: object, port: int, size: int, value: int, _data: object) -> None:
@@ -386,7 +460,7 @@ class VCPU:
             guarded(action)
 
         def port_in(_uc: object, port: int, size: int, _data: object) -> int:
-            return guarded(lambda: self._ports.read(self.cpu_id, port, size))
+            return guarded(lambda: self._ports.read(self.cpu_id, port, size), size)
 
         def answer_cpuid(_uc: object, _data: object) -> int:
             leaf, subleaf = regs.rax & 0xFFFFFFFF, regs.rcx & 0xFFFFFFFF
@@ -402,14 +476,13 @@ class VCPU:
             self._vector = vector
             engine.stop()
 
-        if self.native_fill is not None:
-            function, data = self.native_fill
-            callbacks.hook_raw(engine.uc, kinds.UC_HOOK_TLB_FILL, function, data)
+        if self.native_walk:
+            engine.walk_with(self.native_walk, controls)
         engine.hook(kinds.UC_HOOK_TLB_FILL, callbacks.FILL_CALLBACK(fill))
         engine.hook(kinds.UC_HOOK_INTR, callbacks.INTERRUPT_CALLBACK(interrupt))
+        engine.hook_ports(callbacks.OUT_CALLBACK(port_out), callbacks.IN_CALLBACK(port_in))
+        engine.serve_doorbell(self._native_doorbell, self.cpu_id)
         instruction = kinds.UC_HOOK_INSN
-        engine.hook(instruction, callbacks.OUT_CALLBACK(port_out), x86.UC_X86_INS_OUT)
-        engine.hook(instruction, callbacks.IN_CALLBACK(port_in), x86.UC_X86_INS_IN)
         engine.hook(instruction, callbacks.SKIP_CALLBACK(answer_cpuid), x86.UC_X86_INS_CPUID)
         engine.hook(instruction, callbacks.SKIP_CALLBACK(answer_rdtsc), x86.UC_X86_INS_RDTSC)
         engine.hook(instruction, callbacks.SKIP_CALLBACK(answer_rdtsc), x86.UC_X86_INS_RDTSCP)

@@ -99,3 +99,21 @@ def test_the_host_address_is_that_of_the_byte(memory: PhysicalMemory) -> None:
     assert ctypes.string_at(memory.host_address(0x1234), 7) == b"numalab"
     with pytest.raises(BusError):
         memory.host_address(memory.size)
+
+
+def test_zeroing_a_range_leaves_the_rest_and_touches_nothing_new(memory: PhysicalMemory) -> None:
+    for at in (0x2FF8, 0x3000, 0x4FF8, 0x5000):
+        memory.write_u64(at, 1)
+    before = memory.touched()
+    memory.zero(0x3000, 0x5000)
+    assert [memory.read_u64(at) for at in (0x2FF8, 0x3000, 0x4FF8, 0x5000)] == [1, 0, 0, 1]
+    memory.zero(0x100000, 0x200000)
+    assert memory.touched() == before
+
+
+def test_a_moment_of_ram_alone_can_be_gone_back_to(memory: PhysicalMemory) -> None:
+    memory.write_u64(0x1000, 5)
+    moment = memory.checkpoint()
+    memory.write_u64(0x1000, 6)
+    memory.rewind(moment)
+    assert (memory.read_u64(0x1000), memory.rewinds) == (5, 1)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -241,21 +242,16 @@ def test_what_a_device_raises_comes_out_with_the_accounts_in_order(
 def test_a_native_walker_is_asked_first_and_ours_where_it_declines(
     guest: Callable[..., Any],
 ) -> None:
-    import ctypes
-
-    from machine.engine import FILL_CALLBACK
-
     asked: list[int] = []
 
-    def decline(_uc: object, va: int, _kind: int, _entry: object, _data: object) -> bool:
+    def decline(_words: int, _ram: int, va: int, *_: int) -> int:
         asked.append(va)
-        return False
+        return -1
 
-    callback = FILL_CALLBACK(decline)
+    words, arrays = ctypes.c_int64, (ctypes.c_void_p, ctypes.c_void_p)
+    callback = ctypes.CFUNCTYPE(words, *arrays, *(words for _ in range(7)))(decline)
     g = guest()
-    address = ctypes.cast(callback, ctypes.c_void_p).value
-    assert address
-    g.machine.cpus[0].native_fill = (address, 0)
+    g.machine.cpus[0].native_walk = ctypes.cast(callback, ctypes.c_void_p).value or 0
     assert g.start("90f4").run(10).kind == "halt"
     assert 0x100000 in asked
 
