@@ -28,14 +28,20 @@ __all__ = ["BadPage", "BadRequest", "Kernel", "KernelOops", "start_kernel"]
 
 
 def start_kernel(
-    machine: Machine, append: str = "", sink: Callable[[str], None] | None = None
+    machine: Machine,
+    append: str = "",
+    sink: Callable[[str], None] | None = None,
+    engine: str | None = None,
 ) -> Kernel:
     """Boots the kernel on a machine after POST, hypercalls served; the `Kernel` to talk to.
 
     `append` is added to the command line that POST left; `sink` gets the log lines as they come.
+    `engine`: "python" (the default: nothing to load), "compiled" or "auto", for the calls of the
+    `Kernel`.
 
     Raises:
         BringUpError: the machine cannot be brought up.
+        UsageError: no such engine, or "compiled" without Numba.
     """
     from .hypercall import Hypercalls
     from .init_main import start_kernel as boot
@@ -43,7 +49,7 @@ def start_kernel(
 
     booted = boot(machine, append, sink)
     Hypercalls(machine).install(booted.stacks)
-    return Kernel(machine.memory, machine, booted)
+    return Kernel(machine.memory, machine, booted, engine)
 
 
 def __getattr__(name: str) -> Any:

@@ -76,6 +76,8 @@ class BootContext:
         self.printk = printk
         self.allocator: Allocator = allocator or self.mb
         self.dma_reserve = 0
+        self.deferred = False
+        """Struct pages of large machines are initialised on demand (`deferred_init`)."""
         self.map_vmemmap: list[tuple[int, int]] = []
         """(virtual, physical) of every 2 MiB of memmap, for the page tables."""
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .boot_context import BootContext, all_zones, node_word
+from .deferred_init import early_free_ranges
 from .layout import (
     CPU_BLOCKS,
     CPU_EVENTS,
@@ -183,7 +184,8 @@ def memblock_free_all(ctx: BootContext) -> int:
     for base, end, _, _ in mb.reserved.regions():
         reserve_bootmem_region(ctx, base, end)
     ranges = free_ranges(ctx)
-    good = _take_pages(ctx, ranges)
+    early = early_free_ranges(ctx, ranges)
+    good = _take_pages(ctx, early)
     lists = _Lists(ctx)
     singles: list[int] = []
     for start, end in good:
@@ -196,7 +198,7 @@ def memblock_free_all(ctx: BootContext) -> int:
     total = sum(end - start for start, end in ranges)
     m[G_TOTALRAM] += total
     m[CPU_BLOCKS + CPU_EVENTS + PGFREE] += sum(m[z + Z_FREE_PAGES] for z in all_zones(m))
-    ctx.printk.elapse(4 * total)
+    ctx.printk.elapse(4 * sum(end - start for start, end in early))
     return total
 
 

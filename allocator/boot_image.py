@@ -14,18 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 
-import firmware
 from firmware import Image, PendingImage, enter_image, place_image, power_on
 from machine import Machine
 
 from .hypercall import Hypercalls
 from .init_main import Booted, start_kernel
 from .layout import KERNEL_IMAGE_SIZE
-
-SCRIPTS = Path(firmware.__file__).resolve().parent / "scripts"
-"""Where the boot scripts that come with the package lie."""
+from .scripts import find_script
 
 
 @dataclass(frozen=True)
@@ -36,16 +32,6 @@ class Guest:
     image: Image
     booted: Booted
     hypercalls: Hypercalls
-
-
-def find_script(name: str | PathLike[str]) -> Path:
-    """The file that `name` means: a path, or the bare name of a script that comes with numalab.
-
-    A file in the current directory comes first. Nothing is opened."""
-    path = Path(name)
-    if path.name == str(name) and not path.exists() and (SCRIPTS / path).is_file():
-        return SCRIPTS / path
-    return path
 
 
 def boot_image(

@@ -71,21 +71,27 @@ def expand(m: memoryview, cpu: int, z: int, pfn: int, low: int, high: int, mt: i
     guard = m[G_STATIC_KEYS] & KEY_DEBUG_GUARDPAGE
     size = 1 << high
     area = z + Z_FREE_AREA + high * FA_WORDS
+    # the whole block lies in one section
+    p = m[SECTION_PAGES + (pfn >> 15 << 2)] + (pfn << 3)
     while high > low:
         area -= FA_WORDS
         high -= 1
         size >>= 1
         q = pfn + size
-        w = m[SECTION_PAGES + (q >> 15 << 2)] + (q << 3)
+        w = p + (size << 3)
         if guard and set_page_guard(m, cpu, z, q, w, high, mt):
             continue
         # the list is empty or starts with another page: list_add() written out
         head = area + 2 * mt
+        head_va = PAGE_OFFSET + (head << 3)
         first = m[head]
         va = VMEMMAP_START + (q << 6) + 8
-        m[va_word(m, first) + 1] = va
+        if first == head_va:
+            m[head + 1] = va
+        else:
+            m[va_word(m, first) + 1] = va
         m[w + P_NEXT] = first
-        m[w + P_PREV] = PAGE_OFFSET + (head << 3)
+        m[w + P_PREV] = head_va
         m[head] = va
         m[area + FA_NR_FREE] += 1
         m[w + P_PRIVATE] = high
@@ -107,7 +113,10 @@ def rmqueue_smallest(m: memoryview, cpu: int, z: int, order: int, mt: int) -> in
             p = m[SECTION_PAGES + (pfn >> 15 << 2)] + (pfn << 3)
             nxt = m[p + P_NEXT]
             m[head] = nxt
-            m[va_word(m, nxt) + 1] = PAGE_OFFSET + (head << 3)
+            if nxt == PAGE_OFFSET + (head << 3):
+                m[head + 1] = nxt
+            else:
+                m[va_word(m, nxt) + 1] = PAGE_OFFSET + (head << 3)
             m[p + P_NEXT] = LIST_POISON1
             m[p + P_PREV] = LIST_POISON2
             m[p + P_COUNTS] |= PG_BUDDY_TYPE
@@ -160,15 +169,26 @@ def free_one_page(m: memoryview, cpu: int, z: int, pfn: int, order: int, mt: int
                 break
             clear_page_guard(m, cpu, z, buddy, b, order, mt)
         else:
+            counts = m[b + P_COUNTS]
             if (
-                m[b + P_COUNTS] & PAGE_BUDDY_MASK != PAGE_TYPE_BASE
+                counts & PAGE_BUDDY_MASK != PAGE_TYPE_BASE
                 or m[b + P_PRIVATE] != order
                 or m[b + P_FLAGS] >> ZONEID_PGSHIFT & ZONEID_MASK != zid
             ):
                 break
-            list_del(m, b + P_NEXT)
+            # list_del(), the buddy being alone on its list or not
+            nxt = m[b + P_NEXT]
+            prev = m[b + P_PREV]
+            if nxt == prev and nxt < VMEMMAP_START:
+                head = nxt - PAGE_OFFSET >> 3
+                m[head + 1] = prev
+                m[head] = nxt
+                m[b + P_NEXT] = LIST_POISON1
+                m[b + P_PREV] = LIST_POISON2
+            else:
+                list_del(m, b + P_NEXT)
             m[z + Z_FREE_AREA + order * FA_WORDS + FA_NR_FREE] -= 1
-            m[b + P_COUNTS] |= PG_BUDDY_TYPE
+            m[b + P_COUNTS] = counts | PG_BUDDY_TYPE
             m[b + P_PRIVATE] = 0
         pfn &= buddy
         p = base + (pfn << 3)

@@ -2,13 +2,13 @@
 """Many operations in one call: bulk allocation, bulk freeing and replay of operation arrays.
 
 A call from Python into the allocator costs more than the allocation itself once the hot path is
-compiled. These hot loops take arrays instead: `pfns` and the operation columns are 64-bit integer
-arrays (memoryviews of format 'q', or NumPy int64 for the compiled engine), never guest RAM.
+compiled. These hot loops take arrays instead: `pfns` and the operation columns are memoryviews of
+64-bit integers, never guest RAM.
 """
 
 from __future__ import annotations
 
-from .page_alloc import FREE_DONE, alloc_pages_nodemask, free_pages
+from .page_alloc import FREE_DONE, FREE_REFUSED, alloc_pages_nodemask, free_pages
 
 OP_ALLOC = 0
 OP_FREE = 1
@@ -67,7 +67,8 @@ def replay_pages(
     """Plays `count` operations; `pfns[i]` receives what operation i got. Hot.
 
     `ops[i]` is OP_ALLOC, or OP_FREE: then `nids[i]` is the number of the earlier operation whose
-    block is freed, and pfns[i] receives free_pages()'s answer. Returns the failed allocations.
+    block is freed, and pfns[i] receives free_pages()'s answer (FREE_REFUSED if that operation got
+    nothing). Returns the failed allocations.
     """
     failed = 0
     for i in range(count):
@@ -77,5 +78,6 @@ def replay_pages(
             if pfn < 0:
                 failed += 1
         else:
-            pfns[i] = free_pages(m, cpus[i], pfns[nids[i]], orders[i])
+            pfn = pfns[nids[i]]
+            pfns[i] = free_pages(m, cpus[i], pfn, orders[i]) if pfn >= 0 else FREE_REFUSED
     return failed

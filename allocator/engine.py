@@ -2,27 +2,35 @@
 """One source, two engines: the hot path interpreted, or the same functions compiled by Numba.
 
 The hot modules hold plain functions over the word array and integers. The *python* engine calls
-them as they are, on a memoryview of 64-bit words. The *compiled* engine takes the same code
-objects, rebinds the names of hot functions among their globals to each other's compiled forms and
-hands them to `numba.njit`; the array is then NumPy's int64 view of the same RAM. Nothing is written
-twice, and both leave the same bytes.
+them as they are. The *compiled* engine hands the same functions to Numba and LLVM and loads the
+machine code; what it offers takes the same arguments - the memoryview of guest RAM's words first -
+gives the same results and leaves the same bytes, so that one may stand for the other anywhere, even
+between two calls. All state is in guest RAM.
 
-A function is hot if it is defined in one of HOT_MODULES and its docstring says "Hot". Compiled code
-is cached on disk under a directory named after a digest of all hot sources, so that a change in one
-module never meets stale code of another. Numba is an extra: without it `auto` means python.
+A function is hot if it is defined in one of HOT_MODULES and its docstring says "Hot". Entry points
+are those that are called from outside; everything that they call is compiled with them. Numba is an
+extra: without it `auto` means python. Once compiled, code is loaded from `engine_cache`'s file
+without Numba.
+
+Two things hold for compiled code alone. A call cannot be interrupted: where somebody has bent a
+list into a ring, the interpreted engine can be ended from outside and the compiled one cannot. And
+it runs without the interpreter's lock, but takes no locks of its own: one RAM is one thread's.
+
+`load_engine` gives an engine to call; `install_engine` makes one serve the whole process, under the
+names by which this package's other modules, and tests, already call the hot functions.
 """
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import importlib
-import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from ctypes import CFUNCTYPE, addressof, c_char, c_int64, c_void_p
 from importlib import util
-from pathlib import Path
-from types import FunctionType, ModuleType, SimpleNamespace
+from types import FunctionType, ModuleType
 from typing import Any
+from weakref import ref
 
 from machine import PhysicalMemory, UsageError
 
@@ -45,11 +53,24 @@ HOT_MODULES = (
     "watermark",
     "node_reclaim",
     "pcp",
+    "deferred_pages",
     "page_alloc",
+    "mempolicy",
+    "exact",
+    "page_frag",
+    "page_isolation",
+    "migrate",
+    "contig",
+    "cma_alloc",
     "bulk",
+    "guest_calls",
+    "machine.walk",
 )
+# Cold modules whose constants end up in compiled code.
+CONSTANT_MODULES = ("layout", "mmzone", "mm_types", "gfp", "vm_events", "structs")
 # What is called from outside compiled code; only these and what they call are compiled.
 ENTRY_POINTS = (
+    # allocating, freeing, the per-cpu lists
     "alloc_pages_nodemask",
     "free_pages",
     "free_unref_page",
@@ -62,26 +83,84 @@ ENTRY_POINTS = (
     "free_pages_bulk",
     "repeat_pages",
     "replay_pages",
+    "serve_mailbox",
+    "walk",
+    # callers' interfaces
+    "alloc_pages_current",
+    "set_mempolicy",
+    "split_page",
+    "alloc_pages_exact",
+    "alloc_pages_exact_nid",
+    "free_pages_exact",
+    "get_free_pages",
+    "get_zeroed_page",
+    "get_page",
+    "put_page",
+    "page_frag_alloc",
+    "page_frag_free",
+    "page_frag_cache_drain",
+    # ranges
+    "start_isolate_page_range",
+    "undo_isolate_page_range",
+    "has_unmovable_pages",
+    "alloc_contig_migrate_range",
+    "grab_isolated_range",
+    "alloc_contig_range",
+    "free_contig_range",
+    "cma_alloc",
+    "cma_release",
+    # the steps of logs that are replayed event by event
+    "rmqueue",
+    "rmqueue_bulk",
+    "rmqueue_pcplist",
+    "free_block",
+    "free_one_page",
+    "free_pcppages_bulk",
+    "free_unref_page_commit",
+    "isolate_free_page",
+    "reserve_highatomic_pageblock",
+    "change_pageblock",
 )
 ENGINES = ("auto", "python", "compiled")
+FAILED = -(1 << 63)
+"""What compiled code returns for an index out of range."""
 
 
-class Engine(SimpleNamespace):
-    """The hot functions by name, and `words(memory)`, the array form that they take."""
-
-    name: str
-    functions: dict[str, Callable[..., Any]]
-
-    def words(self, memory: PhysicalMemory) -> Any:
-        """The word array of `memory` for this engine (memoryview or NumPy int64)."""
-        return memory.q if self.name == "compiled" else memory.words
+Hot = Callable[..., Any]
 
 
-def hot_functions() -> dict[str, FunctionType]:
+class Engine:
+    """The hot functions by name, all with the word array (a memoryview) as first argument.
+
+    `name` is "python" or "compiled", `functions` the entry points by name (for python all hot
+    functions); each is an attribute, too.
+    """
+
+    def __init__(self, name: str, functions: Mapping[str, Hot], code: object = None) -> None:
+        """`code`: what keeps the functions' machine code in memory."""
+        self.name = name
+        self.functions = functions
+        self.code = code
+
+    def __getattr__(self, name: str) -> Hot:
+        try:
+            return self.__dict__["functions"][name]  # type: ignore[no-any-return]
+        except KeyError:
+            raise AttributeError(
+                f"the {self.__dict__.get('name')} engine has no function {name!r}"
+            ) from None
+
+    def words(self, memory: PhysicalMemory) -> memoryview:
+        """The word array of `memory`, the same for both engines."""
+        return memory.words
+
+
+@functools.cache
+def hot_functions() -> Mapping[str, FunctionType]:
     """Every hot function by its name, over all hot modules."""
     found: dict[str, FunctionType] = {}
     for name in HOT_MODULES:
-        module = importlib.import_module(f"{__package__}.{name}")
+        module = importlib.import_module(name if "." in name else f"{__package__}.{name}")
         for attr, value in vars(module).items():
             if is_hot(module, value):
                 if attr in found:
@@ -99,110 +178,152 @@ def is_hot(module: ModuleType, value: object) -> bool:
     )
 
 
-def source_digest() -> str:
-    """Digest over the sources of all hot modules and the constants that they import."""
-    digest = hashlib.sha256()
-    package = Path(__file__).parent
-    for name in (*HOT_MODULES, "layout", "mmzone", "mm_types", "gfp", "vm_events", "structs"):
-        digest.update((package / f"{name}.py").read_bytes())
-    return digest.hexdigest()[:16]
+def reachable(hot: Mapping[str, FunctionType], entry_points: Iterable[str]) -> list[str]:
+    """The entry points and all hot functions that they call, directly or not."""
+    order: dict[str, None] = {}
 
+    def visit(name: str) -> None:
+        if name not in order:
+            order[name] = None
+            own = hot[name].__globals__
+            for callee in hot[name].__code__.co_names:
+                if callee in hot and own.get(callee) is hot[callee]:
+                    visit(callee)
 
-def cache_directory() -> Path:
-    """Where compiled code of these very sources is kept."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "numalab" / f"compiled-{source_digest()}"
+    for name in entry_points:
+        visit(name)
+    return list(order)
 
 
 def compiled_available() -> bool:
-    """True if Numba can be imported."""
+    """True if Numba is installed."""
     return util.find_spec("numba") is not None
 
 
 def load_engine(choice: str = "auto") -> Engine:
     """The engine named "python", "compiled" or "auto" (compiled where Numba is installed).
 
+    The first time on a host the hot path is compiled, which takes some seconds and is told on
+    standard error; later a file is loaded.
+
     Raises:
         UsageError: an unknown name, or "compiled" without Numba.
+        BringUpError: the installed Numba cannot compile the hot path.
+        OutputError: the compiled code can be kept nowhere.
     """
     if choice not in ENGINES:
         raise UsageError(f"engine {choice!r}: one of {', '.join(ENGINES)}")
     if choice == "compiled" and not compiled_available():
         raise UsageError("engine 'compiled' needs numba: pip install 'numalab[compiled]'")
     if choice == "python" or not compiled_available():
-        functions = hot_functions()
-        return Engine(name="python", functions=functions, **functions)
-    compiled = compile_functions(hot_functions())
-    return Engine(name="compiled", functions=compiled, **compiled)
+        return _python_engine()
+    return _compiled_engine()
 
 
-def compile_functions(functions: dict[str, FunctionType]) -> dict[str, Callable[..., Any]]:
-    """njit forms of `functions`, calling each other; callees first, one signature each.
+@functools.cache
+def _python_engine() -> Engine:
+    return Engine("python", hot_functions())
 
-    Left to itself Numba would specialise a function for every combination of literal arguments;
-    the annotations say all there is to know, so each function is compiled once for them.
+
+@functools.cache
+def _compiled_engine() -> Engine:
+    from .engine_cache import load_code, object_code
+
+    hot = hot_functions()
+    code = load_code(object_code(hot))
+    forms = {name: compiled_form(hot[name], code.address(name)) for name in ENTRY_POINTS}
+    return Engine("compiled", forms, code)
+
+
+class _Place:
+    """Where a word array lies, for compiled code: {address, length}."""
+
+    def __init__(self, array: memoryview) -> None:
+        view = memoryview(array)
+        if view.format not in ("q", "l") or view.ndim != 1 or view.readonly or not view.contiguous:
+            raise UsageError("compiled code takes writable arrays of 64-bit signed words")
+        size = len(view)
+        address = addressof(c_char.from_buffer(view)) if size else 0
+        self.array = ref(array)
+        self.pair = (c_int64 * 2)(address, size)
+        self.pointer = addressof(self.pair)
+
+
+class _Places:
+    """Remembers the place of the word array that was used last."""
+
+    def __init__(self) -> None:
+        self.last: _Place | None = None
+
+    def of(self, m: memoryview) -> _Place:
+        """The place of guest RAM's words `m`."""
+        place = self.last
+        if place is None or place.array() is not m:
+            place = self.last = _Place(m)
+        m.itemsize  # noqa: B018  # ValueError if the view has been released
+        return place
+
+
+_places = _Places()
+
+
+def compiled_form(function: FunctionType, address: int) -> Hot:
+    """What Python calls for the entry point `function` whose machine code is at `address`.
+
+    Raises IndexError where the interpreted function would, for an index out of range.
     """
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_directory()))
-    import numba
+    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    notes = function.__annotations__
+    arrays = [notes[name] == "memoryview" for name in names]
+    code = CFUNCTYPE(c_int64, *(c_void_p if array else c_int64 for array in arrays))(address)
+    more = [i - 1 for i, array in enumerate(arrays) if array and i]
+    name, result = function.__name__, notes["return"]
+    place_of = _places.of
 
-    numba.config.CACHE_DIR = os.environ["NUMBA_CACHE_DIR"]
-    types = {
-        "memoryview": numba.int64[::1],
-        "int": numba.int64,
-        "bool": numba.boolean,
-    }
-    rebound: dict[str, dict[str, Any]] = {}
-    compiled: dict[str, Callable[..., Any]] = {}
-    for name in callees_first(functions):
-        function = functions[name]
-        module = function.__module__
-        names = rebound.setdefault(module, dict(vars(sys.modules[module])))
-        for other in function.__code__.co_names:
-            if names.get(other) is functions.get(other, names):
-                names[other] = compiled[other]
-        twin = FunctionType(function.__code__, names, name, function.__defaults__)
-        twin.__module__ = module
-        twin.__qualname__ = function.__qualname__
-        signature = tuple(
-            types[annotation]
-            for argument, annotation in function.__annotations__.items()
-            if argument != "return"
-        )
-        inner = name not in ENTRY_POINTS
-        dispatcher = numba.njit(
-            cache=True,
-            error_model="numpy",
-            nogil=True,
-            no_cpython_wrapper=inner,
-            no_cfunc_wrapper=True,
-        )(twin)
-        dispatcher.compile(signature)
-        dispatcher.disable_compile()
-        compiled[name] = dispatcher
-    return compiled
+    def compiled(m: memoryview, *args: Any) -> Any:
+        place = place_of(m)
+        if more:
+            others = {i: _Place(args[i]) for i in more}
+            args = tuple(others[i].pointer if i in others else a for i, a in enumerate(args))
+        value = code(place.pointer, *args)
+        if value == FAILED:
+            raise IndexError(f"{name}: word index out of range")
+        if result == "int":
+            return value
+        return bool(value) if result == "bool" else None
+
+    return functools.update_wrapper(compiled, function)
 
 
-def callees_first(functions: dict[str, FunctionType]) -> list[str]:
-    """The entry points and all that they call, each behind the functions that it calls.
+_current: list[Engine | None] = [None]
 
-    Raises:
-        RuntimeError: functions that call each other in a circle; a compiled hot path has none.
+
+def current_engine() -> Engine:
+    """The engine of this process: python, unless install_engine() has set another."""
+    return _current[0] or load_engine("python")
+
+
+def install_engine(engine: Engine, *packages: str) -> Callable[[], None]:
+    """Makes `engine` serve all calls of hot functions in this process; returns what undoes it.
+
+    Every module of this package, and of the `packages` named, that has an entry point under its
+    name gets the engine's; so do modules imported later.
     """
-    order: list[str] = []
-    open_names: set[str] = set()
+    hot = hot_functions()
+    before = _current[0]
+    _current[0] = engine
+    changed: list[tuple[ModuleType, str, object]] = []
+    prefixes = tuple(f"{name}." for name in (__package__ or "", *packages))
+    for module in [m for name, m in sys.modules.items() if m and name.startswith(prefixes)]:
+        for attr, value in list(vars(module).items()):
+            if value is hot.get(attr) and attr in engine.functions:
+                if engine.functions[attr] is not value:
+                    changed.append((module, attr, value))
+                    setattr(module, attr, engine.functions[attr])
 
-    def visit(name: str) -> None:
-        if name in order:
-            return
-        if name in open_names:
-            raise RuntimeError(f"hot function {name} calls itself through others")
-        open_names.add(name)
-        own = vars(sys.modules[functions[name].__module__])
-        for callee in functions[name].__code__.co_names:
-            if callee in functions and own.get(callee) is functions[callee]:
-                visit(callee)
-        order.append(name)
+    def undo() -> None:
+        _current[0] = before
+        for module, attr, value in changed:
+            setattr(module, attr, value)
 
-    for name in ENTRY_POINTS:
-        visit(name)
-    return order
+    return undo

@@ -23,6 +23,7 @@ from .cma_alloc import cma_add_area
 from .cpu_init import bring_up_cpus, setup_cpus
 from .cpuset_fs import cpuset_init
 from .debug_features import page_ext_init, setup_debug_features
+from .deferred_init import deferred_init_late, init_cma_pages
 from .e820_setup import print_ram_buffers
 from .kernel_data import check_kernel_region, init_kernel_data, open_gfp_mask
 from .layout import (
@@ -87,7 +88,8 @@ def start_kernel(
     memory = machine.memory
     m = memory.words
     check_kernel_region(memory)
-    _clear_static_data(memory)
+    # The static region as a loader leaves it.
+    memory.zero(KERNEL_BASE, KERNEL_BASE + KERNEL_IMAGE_SIZE)
     init_kernel_data(m)
     boot = read_boot_params(memory, BOOT_PARAMS)
     printk = Printk(m, sink)
@@ -112,16 +114,6 @@ def start_kernel(
         e820=tuple((addr, size, kind) for addr, size, kind in arch.e820.entries),
         cma=tuple(arch.cma.areas),
     )
-
-
-def _clear_static_data(memory: PhysicalMemory) -> None:
-    """The static region as a loader leaves it: zero. Only pages with something in them are
-    written, so that fresh RAM does not cost the host memory."""
-    step = 1 << 16
-    for at in range(KERNEL_BASE, KERNEL_BASE + KERNEL_IMAGE_SIZE, step):
-        part = memory.q[at >> 3 : min(at + step, KERNEL_BASE + KERNEL_IMAGE_SIZE) >> 3]
-        if part.any():
-            part[:] = 0
 
 
 def _setup_cpus_and_lists(ctx: BootContext, arch: ArchSetup) -> PerCpuArea:
@@ -164,8 +156,11 @@ def _rest_init(ctx: BootContext, arch: ArchSetup, area: PerCpuArea) -> None:
     count = bring_up_cpus(m, ctx.params.max_cpus)
     nodes, plural = len(online_nodes(m)), "s" if len(online_nodes(m)) > 1 else ""
     printk(f"smp: Brought up {nodes} node{plural}, {count} CPU{'s' if count > 1 else ''}")
+    deferred_init_late(ctx)
     page_alloc_init_late(m)
     init_per_zone_wmark_min(m, printk)
+    for cma in arch.cma.areas:
+        init_cma_pages(ctx, cma.base_pfn, cma.count)
     cma_init_reserved_areas(m, 0, arch.cma.areas, printk)
     _activate_cma(m, arch.cma.areas, printk)
     khugepaged_init(ctx)

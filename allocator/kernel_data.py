@@ -17,6 +17,7 @@ from .layout import (
     G_MAGIC,
     G_TRACE_BASE,
     G_TRACE_SIZE,
+    G_VM_DIRTY_RATIO,
     KERNEL_BASE,
     KERNEL_IMAGE_SIZE,
     KERNEL_MAGIC,
@@ -30,6 +31,8 @@ from .page_poison import PAGE_POISON_WORD
 from .wmark import init_defaults
 
 MIN_RAM = 32 << 20
+VM_DIRTY_RATIO = 20
+"""Percent of dirtyable memory (vm_dirty_ratio, mm/page-writeback.c)."""
 
 
 def check_kernel_region(memory: PhysicalMemory) -> None:
@@ -46,6 +49,7 @@ def init_kernel_data(m: memoryview) -> None:
     m[G_GFP_ALLOWED] = GFP_BOOT_MASK
     m[G_TRACE_BASE] = TRACE_RING
     m[G_TRACE_SIZE] = TRACE_RECORDS
+    m[G_VM_DIRTY_RATIO] = VM_DIRTY_RATIO
     for w in range(POISON_PAGE, POISON_PAGE + PAGE_WORDS):
         m[w] = PAGE_POISON_WORD
     reset_fail_page_alloc(m)

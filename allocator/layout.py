@@ -107,6 +107,7 @@ GLOBALS = Struct(
         scalar("vm_dirty_bytes"),
         scalar("number_of_cpusets", "int"),
         scalar("cma_area_count", "unsigned int"),
+        scalar("deferred_pages"),
     ],
     words=512,
 )
@@ -172,6 +173,7 @@ G_MEMCG_SWAP_ACCOUNT = KDATA + GLOBALS["memcg_do_swap_account"]
 G_VM_DIRTY_BYTES = KDATA + GLOBALS["vm_dirty_bytes"]
 G_NR_CPUSETS = KDATA + GLOBALS["number_of_cpusets"]
 G_CMA_AREA_COUNT = KDATA + GLOBALS["cma_area_count"]
+G_DEFERRED_PAGES = KDATA + GLOBALS["deferred_pages"]
 
 KERNEL_MAGIC = int.from_bytes(b"numalab\0", "little")
 LAYOUT_VERSION = 1
@@ -184,7 +186,6 @@ KEY_PAGE_POISONING = 1 << 3
 KEY_PAGE_OWNER = 1 << 4
 KEY_DEBUG_GUARDPAGE = 1 << 5
 KEY_NUMA_STAT_OFF = 1 << 6
-KEY_DEFERRED_PAGES = 1 << 7
 KEY_DRAIN_ONE_ZONE = 1 << 8
 
 # --- tables by node and by CPU ------------------------------------------------------------------

@@ -19,7 +19,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from .boot_context import BootContext
+from .boot_context import BootContext, node_word
+from .deferred_init import defer_init, init_reserved_pages, split_reserved
 from .layout import (
     G_HIGHEST_MEMMAP_PFN,
     PAGE_OFFSET,
@@ -147,12 +148,15 @@ def memmap_init_zone(ctx: BootContext, size: int, nid: int, zid: int, start_pfn:
             at = min(max(hi, at), end_pfn)
     if at < end_pfn:
         spans.extend(section_spans(m, at, end_pfn))
+    whole = len(spans)
+    spans = defer_init(ctx, node_word(m, nid), end_pfn, spans)
     for lo, hi in spans:
         set_blocks_movable(ctx, lo, hi)
     tail_end = -(-end_pfn // PAGES_PER_SECTION) * PAGES_PER_SECTION
     init_pages(ctx, spans, zid, nid)
     init_pages(ctx, section_spans(m, end_pfn, tail_end), zid, nid)
-    ctx.printk.elapse(4 * size)
+    cut = len(spans) < whole
+    ctx.printk.elapse(4 * (sum(hi - lo for lo, hi in spans) if cut else size))
 
 
 def zero_resv_unavail(ctx: BootContext, max_pfn: int) -> None:
@@ -180,7 +184,9 @@ def reserve_bootmem_region(ctx: BootContext, start: int, end: int) -> None:
     import numpy as np
 
     first, last = start >> PAGE_SHIFT, (end + (1 << PAGE_SHIFT) - 1) >> PAGE_SHIFT
-    for lo, hi in section_spans(ctx.m, first, last):
+    ready, late = split_reserved(ctx, first, last)
+    init_reserved_pages(ctx, late)
+    for lo, hi in (span for part in ready for span in section_spans(ctx.m, *part)):
         rows = page_rows(ctx, lo, hi)
         rows[:, P_NEXT] = np.arange(lo, hi, dtype=np.int64) * 64 + (VMEMMAP_START + 8)
         rows[:, P_PREV] = rows[:, P_NEXT]

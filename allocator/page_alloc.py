@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from .buddy import rmqueue_smallest
 from .cpuset import cpuset_zone_allowed
+from .deferred_pages import deferred_grow_zone
 from .fail_page_alloc import should_fail_alloc_page
 from .fallback import reserve_highatomic_pageblock, rmqueue_one
 from .gfp import (
@@ -44,6 +45,7 @@ from .layout import (
     CPU_CURRENT,
     CPU_PREEMPT_COUNT,
     CPU_WORDS,
+    G_DEFERRED_PAGES,
     G_GFP_ALLOWED,
     G_MOBILITY_DISABLED,
     G_NODE_RECLAIM_MODE,
@@ -247,7 +249,11 @@ def zone_usable(
     """The full watermark test of one zone, and what may replace passing it. Hot."""
     mark = m[z + Z_WMARK + (flags & ALLOC_WMARK_MASK)]
     ok = zone_watermark_ok_free(m, z, order, mark, classzone, flags, m[z + Z_FREE_PAGES])
-    if ok or flags & ALLOC_NO_WATERMARKS:
+    if ok:
+        return True
+    if m[G_DEFERRED_PAGES] and deferred_grow_zone(m, cpu, z, order):
+        return True
+    if flags & ALLOC_NO_WATERMARKS:
         return True
     if m[G_NODE_RECLAIM_MODE] == 0:
         return False
@@ -339,7 +345,7 @@ def get_page_from_freelist(
                 usable = zone_usable(m, cpu, z, order, gfp, flags, classzone, preferred_zr)
             if tracing >> EV_WATERMARK & 1:
                 trace_watermark(m, cpu, zr, z, order, flags, classzone, usable)
-            if usable:
+            while usable:
                 if order == 0:
                     pfn = rmqueue_pcplist(m, cpu, preferred, z, mt, tracing)
                 else:
@@ -350,6 +356,8 @@ def get_page_from_freelist(
                         if order and flags & ALLOC_HARDER:
                             reserve_highatomic_pageblock(m, cpu, z, pfn)
                     return pfn
+                if m[G_DEFERRED_PAGES] == 0 or not deferred_grow_zone(m, cpu, z, order):
+                    break
         zr = first_zones_zonelist(m, zr + ZONEREF_WORDS, high_zoneidx, nodemask)
         va = m[zr]
         if va == 0:
@@ -666,15 +674,17 @@ def free_pages(m: memoryview, cpu: int, pfn: int, order: int) -> int:
     """
     p = m[SECTION_PAGES + (pfn >> 15 << 2)] + (pfn << 3)
     counts = m[p + P_COUNTS]
-    if m[G_TRACE_MASK] >> EV_FREE_REQUEST & 1:
+    flags = m[p]
+    tracing = m[G_TRACE_MASK]
+    if tracing >> EV_FREE_REQUEST & 1:
         trace(m, EV_FREE_REQUEST, cpu, pfn, order, counts >> REF_SHIFT, 0, 0, 0, 0)
-    if order or counts != COUNTS_ONE or m[p] & PG_HEAD:
+    if order or counts != COUNTS_ONE or flags & PG_HEAD:
         reason = 0
         if counts < REF_ONE:
             reason = BAD_FREE_OF_TAIL if m[p + P_NEXT] & 1 else BAD_DOUBLE_FREE
         elif pfn & ((1 << order) - 1):
             reason = BAD_UNALIGNED
-        elif counts >> REF_SHIFT == 1 and m[p] & PG_HEAD and compound_order(m, p) != order:
+        elif counts >> REF_SHIFT == 1 and flags & PG_HEAD and compound_order(m, p) != order:
             reason = BAD_COMPOUND_ORDER
         if reason:
             bad_page(m, cpu, pfn, p, reason, 0)
@@ -683,7 +693,7 @@ def free_pages(m: memoryview, cpu: int, pfn: int, order: int) -> int:
     if counts >> REF_SHIFT != 1:
         return FREE_STILL_REFERENCED
     if order == 0:
-        done = free_unref_page_at(m, cpu, pfn, p)
+        done = free_unref_page_at(m, cpu, pfn, p, flags, tracing)
     else:
         done = free_pages_ok(m, cpu, pfn, p, order)
     return FREE_DONE if done else FREE_REFUSED

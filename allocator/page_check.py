@@ -171,9 +171,17 @@ def check_new_page(m: memoryview, cpu: int, pfn: int) -> bool:
 
 def check_new_pages(m: memoryview, cpu: int, pfn: int, order: int) -> bool:
     """True if any page of the block is unfit to be handed out. Hot."""
-    for i in range(1 << order):
-        if check_new_page(m, cpu, pfn + i):
-            return True
+    first = m[SECTION_PAGES + (pfn >> 15 << 2)] + (pfn << 3)
+    for p in range(first, first + (8 << order), 8):
+        # a sound page needs no more than this
+        if (
+            m[p + P_COUNTS] != COUNTS_FREE
+            or m[p + P_MAPPING]
+            or m[p + P_MEMCG]
+            or m[p] & PAGE_FLAGS_NEW_PAGE
+        ):
+            if check_new_page(m, cpu, pfn + (p - first >> 3)):
+                return True
     return False
 
 
@@ -253,41 +261,40 @@ def free_tails_prepare(m: memoryview, cpu: int, pfn: int, p: int, order: int) ->
                 bad += 1
             m[t + P_MAPPING] = 0
             m[t + P_NEXT] = 0
-    for i in range(1, 1 << order):
-        t = p + 8 * i
+    own = VMEMMAP_START + 8 + (pfn << 6)
+    for t in range(p + 8, p + (8 << order), 8):
+        own += 64
+        flags = m[t]
+        nxt = m[t + P_NEXT]
         if (
             m[t + P_COUNTS] != COUNTS_FREE
-            or m[t + P_MAPPING] | m[t + P_MEMCG]
-            or (m[t + P_FLAGS] & PAGE_FLAGS_CHECK_AT_FREE)
+            or m[t + P_MAPPING]
+            or m[t + P_MEMCG]
+            or flags & PAGE_FLAGS_CHECK_AT_FREE
         ):
             reason = free_page_reason(m, t)
-            bad_page(m, cpu, pfn + i, t, reason, PAGE_FLAGS_CHECK_AT_FREE)
+            bad_page(m, cpu, pfn + (t - p >> 3), t, reason, PAGE_FLAGS_CHECK_AT_FREE)
             set_aside(m, t)
             bad += 1
-        elif on_some_list(m, pfn + i, t):
-            bad_page(m, cpu, pfn + i, t, BAD_ON_LIST, 0)
+        elif nxt >= VMEMMAP_START and nxt != own and on_some_list(m, own, nxt):
+            bad_page(m, cpu, pfn + (t - p >> 3), t, BAD_ON_LIST, 0)
             bad += 1
-        else:
-            m[t + P_FLAGS] &= ~PAGE_FLAGS_CHECK_AT_PREP
+        elif flags & PAGE_FLAGS_CHECK_AT_PREP:
+            m[t] = flags & ~PAGE_FLAGS_CHECK_AT_PREP
     return bad
 
 
-def on_some_list(m: memoryview, pfn: int, p: int) -> bool:
-    """True if the page is linked: its successor is a page or head that points back. Hot.
+def on_some_list(m: memoryview, lru_va: int, nxt: int) -> bool:
+    """True if the lru at `lru_va` is linked: its successor, the page at `nxt`, points back. Hot.
 
     Pages on per-cpu lists look like the unused tail of a block otherwise; 4.20 would free them a
     second time.
     """
-    nxt = m[p + P_NEXT]
-    if nxt >= VMEMMAP_START:
-        off = nxt - VMEMMAP_START
-        base = m[SECTION_PAGES + (off >> 21 << 2)] if off >> 21 < 32768 else 0
-        if base == 0 or off & 7:
-            return False
-        return m[base + (off >> 3) + 1] == VMEMMAP_START + (pfn << 6) + 8 and nxt != (
-            VMEMMAP_START + (pfn << 6) + 8
-        )
-    return False
+    off = nxt - VMEMMAP_START
+    base = m[SECTION_PAGES + (off >> 21 << 2)] if off >> 21 < 32768 else 0
+    if base == 0 or off & 7:
+        return False
+    return m[base + (off >> 3) + 1] == lru_va
 
 
 def free_pages_prepare(m: memoryview, cpu: int, pfn: int, p: int, order: int) -> bool:

@@ -11,6 +11,7 @@ come later, from `boot_free`, `zonelist`, `wmark` and `pageset`.
 from __future__ import annotations
 
 from .boot_context import BootContext, mask_nodes, node_word, nodes_mask
+from .deferred_init import pgdat_set_deferred_range, zone_is_deferred
 from .layout import (
     BOOT_PAGESETS,
     G_NODES_MEMORY,
@@ -172,6 +173,7 @@ def free_area_init_node(ctx: BootContext, zones: ZoneRanges, nid: int, start_pfn
     m[nd + ND_SPANNED] = total
     m[nd + ND_PRESENT] = real_total
     ctx.printk.debug(f"On node {nid} totalpages: {real_total}")
+    pgdat_set_deferred_range(ctx, nd)
     free_area_init_core(ctx, nd, nid)
 
 
@@ -217,9 +219,12 @@ def _print_zone_ranges(ctx: BootContext, zones: ZoneRanges) -> None:
 
 
 def set_zone_contiguous(m: memoryview, z: int) -> None:
-    """Sets zone->contiguous if no pageblock of the zone is a hole or another zone's."""
+    """Sets zone->contiguous if no pageblock of the zone is a hole or another zone's. A zone whose
+    struct pages are not all initialised does without: it is a hint that saves looking at blocks."""
     import numpy as np
 
+    if zone_is_deferred(m, z):
+        return
     start = m[z + Z_START_PFN]
     end = start + m[z + Z_SPANNED]
     q = np.frombuffer(m, dtype=np.int64)

@@ -10,7 +10,8 @@ refuses its value gives "Malformed early option", most others say why in their o
 Parameters that change the e820 map (`mem=`, `memmap=`) are kept in order as `e820_ops`, because
 each works on what the one before it left; `e820_setup` applies them. Parameters that belong to
 parts of Linux that are not here (consoles, drivers) are accepted in silence, unknown ones are
-reported the way later kernels do and kept for init.
+reported the way later kernels do and kept for init. One parameter is ours: `deferred_meminit=on`,
+`off` or `auto` stands for a build option of 4.20 (see `deferred_init`).
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ class KernelParams:
     page_poison: bool = False
     page_owner: bool = False
     fail_page_alloc: str | None = None
+    deferred_meminit: str = "auto"
     unknown: list[str] = field(default_factory=list)
     init_args: list[str] = field(default_factory=list)
 
@@ -293,6 +295,14 @@ def _thp(params: KernelParams, value: str | None, printk: Printk) -> bool:
     return True
 
 
+def _deferred_meminit(params: KernelParams, value: str | None, printk: Printk) -> bool:  # noqa: ARG001
+    """Ours, in place of CONFIG_DEFERRED_STRUCT_PAGE_INIT."""
+    if value not in ("on", "off", "auto"):
+        return False
+    params.deferred_meminit = value
+    return True
+
+
 def _fail_page_alloc(params: KernelParams, value: str | None, printk: Printk) -> bool:  # noqa: ARG001
     params.fail_page_alloc = value or ""
     return True
@@ -315,6 +325,7 @@ EARLY_PARAMS: dict[str, Handler] = {
     "debug_guardpage_minorder": _guardpage,
     "page_poison": _boolean("page_poison"),
     "page_owner": _page_owner,
+    "deferred_meminit": _deferred_meminit,
     "numa_zonelist_order": _zonelist_order,
     "loglevel": _loglevel,
     "quiet": _quiet,

@@ -28,6 +28,7 @@ from .layout import (
     NODE_DATA,
     PAGE_OFFSET,
     SECTION_PAGES,
+    SECTION_USEMAP,
     VMEMMAP_START,
 )
 from .list_head import list_add_tail, list_del, va_word
@@ -211,6 +212,9 @@ def rmqueue_pcplist(m: memoryview, cpu: int, preferred: int, z: int, mt: int, tr
         m[head] = nxt
         if nxt == head_va:
             m[head + 1] = head_va
+        elif nxt >= VMEMMAP_START:
+            off = nxt - VMEMMAP_START
+            m[m[SECTION_PAGES + (off >> 21 << 2)] + (off >> 3) + 1] = head_va
         else:
             m[va_word(m, nxt) + 1] = head_va
         m[p + P_NEXT] = LIST_POISON1
@@ -259,7 +263,13 @@ def free_block(m: memoryview, cpu: int, z: int, pfn: int, order: int, mt: int) -
 
 def free_unref_page_commit(m: memoryview, cpu: int, pfn: int, p: int, page_mt: int) -> None:
     """Puts a prepared page of type `page_mt` on `cpu`'s list, or back if it is isolated. Hot."""
-    flags = m[p]
+    commit_page(m, cpu, pfn, p, page_mt, m[p], m[G_TRACE_MASK])
+
+
+def commit_page(
+    m: memoryview, cpu: int, pfn: int, p: int, page_mt: int, flags: int, tracing: int
+) -> None:
+    """free_unref_page_commit() where the page's flags and the trace mask are known. Hot."""
     zid = flags >> ZONES_PGSHIFT & ZONES_MASK
     nid = flags >> NODES_PGSHIFT & NODES_MASK
     z = (m[NODE_DATA + nid] - PAGE_OFFSET >> 3) + zid * ZONE_WORDS
@@ -277,6 +287,9 @@ def free_unref_page_commit(m: memoryview, cpu: int, pfn: int, p: int, page_mt: i
     va = VMEMMAP_START + 8 + (pfn << 6)
     if first == head_va:
         m[head + 1] = va
+    elif first >= VMEMMAP_START:
+        off = first - VMEMMAP_START
+        m[m[SECTION_PAGES + (off >> 21 << 2)] + (off >> 3) + 1] = va
     else:
         m[va_word(m, first) + 1] = va
     m[p + P_NEXT] = first
@@ -284,7 +297,7 @@ def free_unref_page_commit(m: memoryview, cpu: int, pfn: int, p: int, page_mt: i
     m[head] = va
     count = m[ps + PSET_COUNT] + 1
     m[ps + PSET_COUNT] = count
-    if m[G_TRACE_MASK] >> EV_FREE_TO_PCP & 1:
+    if tracing >> EV_FREE_TO_PCP & 1:
         trace(m, EV_FREE_TO_PCP, cpu, nid, zid, mt, pfn, page_mt, 0, 0)
     if count >= m[ps + PSET_HIGH]:
         free_pcppages_bulk(m, cpu, z, m[ps + PSET_BATCH], ps)
@@ -292,12 +305,14 @@ def free_unref_page_commit(m: memoryview, cpu: int, pfn: int, p: int, page_mt: i
 
 def free_unref_page(m: memoryview, cpu: int, pfn: int) -> bool:
     """Frees one page whose last reference is gone; False if it was set aside as bad. Hot."""
-    return free_unref_page_at(m, cpu, pfn, m[SECTION_PAGES + (pfn >> 15 << 2)] + (pfn << 3))
+    p = m[SECTION_PAGES + (pfn >> 15 << 2)] + (pfn << 3)
+    return free_unref_page_at(m, cpu, pfn, p, m[p], m[G_TRACE_MASK])
 
 
-def free_unref_page_at(m: memoryview, cpu: int, pfn: int, p: int) -> bool:
-    """free_unref_page() where the word index `p` of the struct page is known. Hot."""
-    if m[G_TRACE_MASK] >> EV_MM_PAGE_FREE & 1:
+def free_unref_page_at(m: memoryview, cpu: int, pfn: int, p: int, flags: int, tracing: int) -> bool:
+    """free_unref_page() where the struct page's word index `p`, its flags and the trace mask are
+    known. Hot."""
+    if tracing >> EV_MM_PAGE_FREE & 1:
         trace(m, EV_MM_PAGE_FREE, cpu, pfn, 0, 0, 0, 0, 0, 0)
     # free_pages_prepare() of a page that nothing has to be undone for
     if (
@@ -305,13 +320,16 @@ def free_unref_page_at(m: memoryview, cpu: int, pfn: int, p: int) -> bool:
         or m[p + P_COUNTS] != COUNTS_FREE
         or m[p + P_MAPPING]
         or m[p + P_MEMCG]
-        or m[p] & PAGE_FLAGS_CHECK_AT_PREP
+        or flags & PAGE_FLAGS_CHECK_AT_PREP
     ):
         if not free_pages_prepare(m, cpu, pfn, p, 0):
             return False
-    mt = get_pageblock_migratetype(m, pfn)
+        flags = m[p]
+    # get_pageblock_migratetype()
+    w = (m[SECTION_USEMAP + (pfn >> 15 << 2)] - PAGE_OFFSET >> 3) + (pfn >> 13 & 3)
+    mt = m[w] >> 61 - (pfn >> 9 & 15) * 4 & 7
     m[p + P_INDEX] = mt
-    free_unref_page_commit(m, cpu, pfn, p, mt)
+    commit_page(m, cpu, pfn, p, mt, flags, tracing)
     return True
 
 

@@ -19,6 +19,7 @@ from machine import BringUpError
 from .boot_context import BootContext
 from .boot_stages import find_dma_reserve
 from .cma import CmaAreas, dma_contiguous_reserve
+from .deferred_init import use_deferred_init
 from .e820_setup import (
     ISA_END_ADDRESS,
     MAX_ARCH_PFN,
@@ -126,6 +127,7 @@ def setup_arch(ctx: BootContext, boot: BootParams, cmdline_phys: int) -> ArchSet
     ctx.dma_reserve = find_dma_reserve(ctx)
     sparse_init(ctx)
     vmemmap_populate(ctx, tables)
+    ctx.deferred = use_deferred_init(ctx)
     zones = free_area_init_nodes(ctx, max_pfn, max_pfn)
 
     apicids = _possible_cpus(ctx)

@@ -25,6 +25,7 @@ from typing import TextIO
 
 from machine.errors import UsageError
 
+from ..cli.engine_option import add_engine_argument
 from .jobs import Job, Result, matches, open_pool, plan, run_job
 from .records import find_recordings
 
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='sequences whose name contains this or matches it as a glob ("M2/late*", "run-07")',
     )
     parser.add_argument("--json", action="store_true", help="results as JSON on standard output")
+    add_engine_argument(parser)
     parser.add_argument(
         "--jobs",
         metavar="N",

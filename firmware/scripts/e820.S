@@ -69,5 +69,4 @@ finished:
     exit    0
 
 nonsense:
-    print   "this map makes no sense\n"
-    exit    1
+    fail    "this map makes no sense"

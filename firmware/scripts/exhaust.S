@@ -84,6 +84,10 @@ give_back:
     cmp     ecx, COUNTS
     jb      4b
     print   "all given back, the free lists are as they were\n"
+    mov     r8, [rip + bitmap_frame]        # now the bitmap, too
+    mov     r9, [rip + bitmap_order]
+    hypercall HC_FREE_PAGES, r8, r9
+    jnz     refused
     exit    0
 
 # RBP = a bitmap of zeros with a bit for every frame number of the machine.
@@ -109,6 +113,8 @@ make_bitmap:
     jmp     3b
 4:  hypercall HC_ALLOC_PAGES, GFP_KERNEL | __GFP_ZERO, r14, -1, 0
     jnz     no_bitmap
+    mov     [rip + bitmap_frame], rax
+    mov     [rip + bitmap_order], r14
     pfn_to_virt rbp, rax
     ret
 
@@ -158,36 +164,16 @@ count_free_blocks:
     jb      1b
     ret
 
-twice:
-    print   "handed out twice: frame "
-    print_hex r9
-    print   "\n"
-    exit    1
-overwritten:
-    print   "somebody wrote into the block at "
-    print_hex r12
-    print   "\n"
-    exit    1
-refused:
-    print   "the kernel did not take everything back, last frame "
-    print_hex r8
-    print   "\n"
-    exit    1
-not_the_same:
-    print   "free area "                    # counted from node 0, zone DMA, order 0
-    print_decimal rcx
-    print   " had "
-    print_decimal [rsi + rcx*8]
-    print   " blocks and has "
-    print_decimal [rdi + rcx*8]
-    print   "\n"
-    exit    1
-no_bitmap:
-    print   "no memory for the bitmap\n"
-    exit    1
+twice:        fail "a frame was handed out twice"
+overwritten:  fail "a block does not hold its own number any more"
+refused:      fail "the kernel did not take everything back"
+not_the_same: fail "a free list is not as it was"
+no_bitmap:    fail "no memory for the bitmap"
 
     .bss
     .balign 8
-buffer: .skip BULK_MAX * 8
-before: .skip COUNTS * 8
-after:  .skip COUNTS * 8
+buffer:       .skip BULK_MAX * 8
+before:       .skip COUNTS * 8
+after:        .skip COUNTS * 8
+bitmap_frame: .skip 8
+bitmap_order: .skip 8

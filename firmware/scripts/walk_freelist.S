@@ -118,28 +118,8 @@ print_name:
     jg      2b
     ret
 
-broken_link:
-    print   "\nthe list entry after "
-    print_hex rsi
-    print   " does not point back\n"
-    exit    1
-wrong_count:
-    print   " found, nr_free says "
-    print_decimal [r8 + FREE_AREA_nr_free]
-    print   "\n"
-    exit    1
-not_free:
-    print   "\na page on a free list is not the head of a free block: "
-    print_hex rax
-    print   "\n"
-    exit    1
-not_aligned:
-    print   "\na block is not aligned to its size: frame "
-    print_hex r10
-    print   "\n"
-    exit    1
-wrong_zone:
-    print   "\na block belongs to another zone: frame "
-    print_hex r10
-    print   "\n"
-    exit    1
+broken_link: fail "\na list entry does not point back to the one before it"
+wrong_count: fail " blocks found, but nr_free says otherwise"
+not_free:    fail "\na page on a free list does not head a free block of this order"
+not_aligned: fail "\na block is not aligned to its size"
+wrong_zone:  fail "\na block belongs to another zone"

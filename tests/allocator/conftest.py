@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from tiny import Tiny, make_tiny
+
+from tests.allocator.tiny import Tiny, make_tiny
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 import pytest
-from bringup_support import MIB, context
 
 from allocator.boot_context import Arena, mask_nodes, nodes_mask
 from machine import BringUpError
+from tests.allocator.bringup_support import MIB, context
 
 
 def test_nodemasks_are_signed_words() -> None:

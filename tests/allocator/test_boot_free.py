@@ -6,7 +6,6 @@ from __future__ import annotations
 import random
 
 import pytest
-from bringup_support import free_areas, page_word, tables_boot
 
 from allocator import layout as lay
 from allocator.boot_context import all_zones
@@ -16,6 +15,7 @@ from allocator.memmap_init import reserve_bootmem_region
 from allocator.mm_types import COUNTS_FREE, COUNTS_ONE, P_COUNTS, P_FLAGS, P_INDEX, PG_RESERVED
 from allocator.mmzone import Z_FREE_PAGES, Z_INITIALIZED, Z_MANAGED, ZONE_DMA
 from allocator.page_alloc import free_pages
+from tests.allocator.bringup_support import free_areas, page_word, tables_boot
 
 MIB, PAGE = 1 << 20, 4096
 

@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from allocator.boot_image import SCRIPTS, boot_image, find_script
+from allocator.boot_image import boot_image
 from allocator.layout import G_PGD, KERNEL_BASE, KERNEL_IMAGE_SIZE
 from allocator.views import Page
 from firmware import BOOT_PARAMS, Image, Segment, load_script
@@ -16,23 +14,6 @@ from machine import ImageError, InputError, Machine, Topology
 
 def machine() -> Machine:
     return Machine(Topology.parse("1x64M"))
-
-
-def test_a_bare_name_means_a_script_of_the_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert find_script("smp.S") == SCRIPTS / "smp.S"
-    assert find_script("./smp.S") == Path("smp.S")
-    assert find_script("no_such_script.S") == Path("no_such_script.S")
-
-
-def test_a_file_of_the_users_own_comes_before_the_packages(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "smp.S").write_text("_start: hlt\n")
-    assert find_script("smp.S") == Path("smp.S")
 
 
 def test_the_image_is_entered_as_the_64_bit_boot_protocol_says() -> None:

@@ -6,15 +6,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from bringup_support import (
-    free_areas,
-    recorded_cases,
-    reserved_runs,
-    staged,
-    tables_boot,
-    zone,
-    zone_runs,
-)
 
 from allocator import layout as lay
 from allocator.boot_context import node_word, online_nodes
@@ -45,6 +36,15 @@ from allocator.pageblock import get_pageblock_migratetype
 from allocator.pageset import zone_pageset
 from allocator.zonelist import zonerefs
 from machine import BringUpError
+from tests.allocator.bringup_support import (
+    free_areas,
+    recorded_cases,
+    reserved_runs,
+    staged,
+    tables_boot,
+    zone,
+    zone_runs,
+)
 
 CASES = recorded_cases()
 SMP_ALTERNATIVES_PAGES = 4

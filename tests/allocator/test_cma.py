@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import pytest
-from bringup_support import MIB, context, page_word, tables_boot, zone
 
 from allocator.cma import CMA_ALIGNMENT, CmaAreas, dma_contiguous_reserve
 from allocator.layout import G_TOTALCMA, G_TOTALRAM
@@ -10,6 +9,7 @@ from allocator.mm_types import P_FLAGS, PG_RESERVED
 from allocator.mmzone import MIGRATE_CMA, Z_FREE_CMA, Z_FREE_PAGES, Z_MANAGED
 from allocator.pageblock import get_pageblock_migratetype
 from machine import UsageError
+from tests.allocator.bringup_support import MIB, context, page_word, tables_boot, zone
 
 
 def areas(size: int = 64 * MIB) -> CmaAreas:

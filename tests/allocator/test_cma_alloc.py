@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import pytest
-from tiny import NODE_PAGES, SCRATCH_WORD, Tiny
 
 from allocator.cma_alloc import (
     CMA_BASE_PFN,
@@ -23,6 +22,7 @@ from allocator.mmzone import MIGRATE_CMA, MIGRATE_MOVABLE
 from allocator.page_alloc import alloc_pages_nodemask
 from allocator.page_isolation import start_isolate_page_range, undo_isolate_page_range
 from machine import UsageError
+from tests.allocator.tiny import NODE_PAGES, SCRATCH_WORD, Tiny
 
 AREA = CMA_AREAS
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import NODE_PAGES, Tiny, make_tiny
 
 from allocator.contig import alloc_contig_range, free_contig_range
 from allocator.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
@@ -22,6 +21,7 @@ from allocator.trace import (
     EV_ISOLATE_MIGRATEPAGES,
     EV_MIGRATE,
 )
+from tests.allocator.tiny import NODE_PAGES, Tiny, make_tiny
 
 EBUSY, EINTR = 16, 4
 

@@ -2,11 +2,11 @@
 from __future__ import annotations
 
 import pytest
-from bringup_support import MIB, context, tables_boot
 
 from allocator import layout as lay
 from allocator.cpu_init import setup_cpus
 from machine import BringUpError
+from tests.allocator.bringup_support import MIB, context, tables_boot
 
 
 def test_only_the_boot_cpu_is_online_until_smp_init() -> None:

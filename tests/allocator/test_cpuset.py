@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tiny import Tiny
-
 from allocator.cpuset import cpuset_mem_spread_node, cpuset_node_allowed, cpuset_zone_allowed
 from allocator.gfp import GFP_KERNEL, GFP_USER
 from allocator.layout import (
@@ -21,6 +19,7 @@ from allocator.layout import (
     TASK_MEMS_ALLOWED,
     TASK_OOM_MM,
 )
+from tests.allocator.tiny import Tiny
 
 
 def confined(tiny: Tiny, mems: int, hardwall: int) -> int:

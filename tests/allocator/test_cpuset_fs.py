@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from tiny import FIRST_PFN, NODE_PAGES, Tiny
 
 from allocator.cpuset_fs import (
     CS_MEM_EXCLUSIVE,
@@ -33,6 +32,7 @@ from allocator.layout import (
 from allocator.mempolicy import MPOL_BIND, set_mempolicy
 from allocator.page_alloc import alloc_pages_nodemask
 from machine import UsageError
+from tests.allocator.tiny import FIRST_PFN, NODE_PAGES, Tiny
 
 EACCES, EBUSY, EINVAL, ENOSPC = 13, 16, 22, 28
 Maker = Callable[[int, int], Tiny]

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 from __future__ import annotations
 
-from bringup_support import booted_machine
-
 from allocator import layout as lay
 from allocator.boot_context import all_zones
 from allocator.debug_guardpage import page_ext_word
 from allocator.init_main import Booted, start_kernel
 from allocator.mmzone import Z_FREE_PAGES
+from tests.allocator.bringup_support import booted_machine
 
 
 def boot(append: str) -> Booted:

@@ -2,13 +2,13 @@
 from __future__ import annotations
 
 import pytest
-from bringup_support import MIB, context, parse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allocator import e820_setup as e820
 from allocator.layout import KERNEL_BASE, KERNEL_IMAGE_SIZE
 from machine import BringUpError
+from tests.allocator.bringup_support import MIB, context, parse
 
 RANGE = st.tuples(st.integers(0, 40), st.integers(0, 20), st.sampled_from([1, 2, 3, 4]))
 

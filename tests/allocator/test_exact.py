@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import pytest
-from tiny import Tiny
 
 from allocator.exact import (
     alloc_pages_exact,
@@ -20,6 +19,7 @@ from allocator.layout import PAGE_OFFSET
 from allocator.mm_types import COUNTS_ONE, P_COUNTS
 from allocator.page_alloc import alloc_pages_nodemask, free_pages
 from allocator.trace import EV_MM_PAGE_FREE
+from tests.allocator.tiny import Tiny
 
 
 @pytest.mark.parametrize(

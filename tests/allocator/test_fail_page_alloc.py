@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import pytest
-from tiny import Tiny
 
 from allocator.fail_page_alloc import (
     prandom_u32,
@@ -30,6 +29,7 @@ from allocator.layout import (
 )
 from allocator.page_alloc import alloc_pages_nodemask
 from allocator.page_report import log_lines
+from tests.allocator.tiny import Tiny
 
 
 def test_the_parameter_turns_failures_on_for_good(tiny_zone: Tiny) -> None:

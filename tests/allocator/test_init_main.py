@@ -4,13 +4,13 @@ from __future__ import annotations
 import re
 
 import pytest
-from bringup_support import MIB, booted_machine, free_areas, zone
 
 from allocator import layout as lay
 from allocator.boot_context import all_zones, online_nodes, populated_zones
 from allocator.init_main import start_kernel
 from allocator.mmzone import Z_FREE_PAGES, Z_INITIALIZED, Z_WMARK, ZONE_NAMES
 from allocator.page_alloc import alloc_pages_nodemask, free_pages
+from tests.allocator.bringup_support import MIB, booted_machine, free_areas, zone
 
 TOPOLOGIES = {
     "small": ("1x64M",),

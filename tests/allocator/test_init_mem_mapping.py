@@ -2,11 +2,11 @@
 from __future__ import annotations
 
 import pytest
-from bringup_support import MIB, booted_machine
 
 from allocator.init_main import Booted, start_kernel
 from allocator.layout import PAGE_OFFSET, page_va, unsigned
 from machine import translate
+from tests.allocator.bringup_support import MIB, booted_machine
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_identity_mapped_code_can_run_and_be_written(kernel: Booted) -> None:
 
 def test_every_struct_page_is_in_the_vmemmap(kernel: Booted) -> None:
     m = kernel.m
-    from bringup_support import page_word
+    from tests.allocator.bringup_support import page_word
 
     for start, end, _, _ in _memory(kernel):
         for pfn in (start >> 12, (end - 1) >> 12):

@@ -124,3 +124,18 @@ def test_views_of_the_same_frame_are_equal(kernel: Kernel) -> None:
     assert repr(kernel.zone(1, "DMA32")).startswith("<Zone 1:DMA32 free ")
     with pytest.raises(BadRequest, match="no zone 'HighMem'"):
         kernel.zone(0, "HighMem")
+
+
+def test_trace_records_what_was_switched_on_and_nothing_after(kernel: Kernel) -> None:
+    first = kernel.trace_position
+    kernel.trace_on("mm_page_alloc")
+    page = kernel.alloc_pages("GFP_KERNEL", 2)
+    assert page is not None
+    kernel.free_pages(page, 2)
+    kernel.trace_off()
+    kernel.alloc_pages("GFP_KERNEL")
+    assert [record.args[0] for record in kernel.trace_records(first)] == [page.pfn]
+    lines = kernel.trace_text(first=first).splitlines()
+    assert f"pfn={page.pfn} order=2" in lines[-1]
+    with pytest.raises(BadRequest, match="no event 'mm_page_moved'"):
+        kernel.trace_on("mm_page_moved")

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import pytest
-from bringup_support import MIB, context
 
 from allocator.gfp import GFP_BITS_MASK, GFP_BOOT_MASK
 from allocator.kernel_data import check_kernel_region, open_gfp_mask
@@ -14,6 +13,7 @@ from allocator.layout import (
     POISON_PAGE,
 )
 from machine import Bank, BringUpError, PhysicalMemory
+from tests.allocator.bringup_support import MIB, context
 
 
 def test_fresh_globals_have_the_kernels_initial_values() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from bringup_support import MIB, context
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +11,7 @@ from allocator.layout import KERNEL_BASE, KERNEL_IMAGE_SIZE, MEMBLOCK_MEMORY
 from allocator.memblock import MEMBLOCK_HOTPLUG, Memblock
 from allocator.mmzone import MAX_NUMNODES
 from machine import BringUpError
+from tests.allocator.bringup_support import MIB, context
 
 UNITS = 64
 SPAN = st.tuples(st.integers(0, UNITS - 1), st.integers(1, 16))

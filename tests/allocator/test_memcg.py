@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from tiny import Tiny
 
 from allocator.gfp import (
     GFP_ACCOUNT_BIT,
@@ -51,6 +50,7 @@ from allocator.memcg import (
 from allocator.mm_types import P_COUNTS, P_MEMCG, PG_KMEMCG_TYPE
 from allocator.page_alloc import alloc_pages_nodemask, free_pages
 from machine import UsageError
+from tests.allocator.tiny import Tiny
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 from __future__ import annotations
 
-from bringup_support import MIB, page_word, tables_boot, zone_runs
-
 from allocator.layout import VMEMMAP_START
 from allocator.memmap_init import run_spans, section_spans
 from allocator.mm_types import COUNTS_ONE, page_links
 from allocator.pageblock import get_pageblock_migratetype
+from tests.allocator.bringup_support import MIB, page_word, tables_boot, zone_runs
 
 KERNEL = (16 * MIB, 8 * MIB)
 

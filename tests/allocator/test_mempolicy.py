@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from tiny import FIRST_PFN, NODE_PAGES, Tiny
 
 from allocator.gfp import GFP_DMA_BIT, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_THISNODE_BIT
 from allocator.layout import (
@@ -44,6 +43,7 @@ from allocator.mmzone import (
     ZONE_NORMAL,
     ZONE_WORDS,
 )
+from tests.allocator.tiny import FIRST_PFN, NODE_PAGES, Tiny
 
 Maker = Callable[[int, int], Tiny]
 

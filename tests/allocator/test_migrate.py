@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import pytest
-from tiny import NODE_PAGES, SCRATCH_WORD, Tiny
 
 from allocator.gfp import GFP_HIGHUSER_MOVABLE
 from allocator.layout import CPU_BLOCKS, CPU_EVENTS, G_TRACE_MASK, VMEMMAP_START
@@ -32,6 +31,7 @@ from allocator.mm_types import (
 )
 from allocator.page_alloc import alloc_pages_nodemask, free_pages
 from allocator.trace import EV_MIGRATE
+from tests.allocator.tiny import NODE_PAGES, SCRATCH_WORD, Tiny
 
 HEAD = SCRATCH_WORD
 COOKIE = 0x5000

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 from __future__ import annotations
 
-from bringup_support import MIB, context
-
 from allocator.boot_context import BootContext
 from allocator.layout import NODE_DISTANCE
 from allocator.numa import NumaInit, node_distance, reset_distance
 from firmware import CpuAffinity, MemoryAffinity, Srat
+from tests.allocator.bringup_support import MIB, context
 
 END = 256 * MIB
 

@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 import pytest
-from bringup_support import MIB
-from test_numa import END, numa, srat
 
 from allocator.numa import node_distance
+from tests.allocator.bringup_support import MIB
+from tests.allocator.test_numa import END, numa, srat
 
 TWO = srat([(0, 0), (1, 1)], [(0, 0, 128 * MIB), (1, 128 * MIB, 128 * MIB)])
 SLIT = [[10, 25], [25, 10]]

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import pytest
-from tiny import NODE_PAGES, SCRATCH_WORD, Tiny
 
 from allocator.gfp import GFP_ATOMIC, GFP_COMP_BIT, GFP_KERNEL
 from allocator.layout import PAGE_OFFSET
@@ -26,6 +25,7 @@ from allocator.page_frag import (
     page_frag_free,
     put_page,
 )
+from tests.allocator.tiny import NODE_PAGES, SCRATCH_WORD, Tiny
 
 NC = SCRATCH_WORD
 

@@ -2,11 +2,11 @@
 from __future__ import annotations
 
 import pytest
-from bringup_support import MIB, tables_boot, zone
 
 from allocator.layout import word_of_va
 from allocator.mmzone import Z_CONTIGUOUS, Z_INITIALIZED, Z_MANAGED, Z_NAME, Z_PGDAT
 from allocator.page_init import calc_memmap_size, set_zone_contiguous
+from tests.allocator.bringup_support import MIB, tables_boot, zone
 
 KERNEL = (16 * MIB, 8 * MIB)
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import pytest
-from tiny import NODE_PAGES, Tiny
 
 from allocator import page_isolation as iso
 from allocator.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
@@ -20,6 +19,7 @@ from allocator.mmzone import (
 from allocator.page_alloc import alloc_pages_nodemask, free_pages
 from allocator.pageblock import get_pageblock_migratetype, set_pageblock_migratetype
 from allocator.trace import EV_FREE_TO_BUDDY, EV_ISOLATE_PAGEBLOCK, EV_UNISOLATE_PAGEBLOCK
+from tests.allocator.tiny import NODE_PAGES, Tiny
 
 EBUSY = 16
 

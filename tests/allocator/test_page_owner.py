@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from tiny import Tiny
-
 from allocator.gfp import GFP_KERNEL
 from allocator.layout import CPU_BLOCKS, CPU_PAGE_OWNER_SITE, G_STATIC_KEYS, KEY_PAGE_OWNER
 from allocator.page_alloc import alloc_pages_nodemask, free_pages
@@ -15,6 +13,7 @@ from allocator.page_owner import (
     set_page_owner_migrate_reason,
     split_page_owner,
 )
+from tests.allocator.tiny import Tiny
 
 NOBODY = (-1, 0, -1, 0, 0)
 

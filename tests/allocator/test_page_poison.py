@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from tiny import SCRATCH_WORD, Tiny
-
 from allocator.layout import G_CLOCK, G_LOG_HEAD
 from allocator.page_poison import (
     clear_pages,
@@ -15,6 +13,7 @@ from allocator.page_poison import (
 )
 from allocator.page_report import log_lines, log_records
 from allocator.trace import LOG_PAGE_POISON
+from tests.allocator.tiny import SCRATCH_WORD, Tiny
 
 
 def test_clearing_touches_exactly_the_block(tiny_zone: Tiny) -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import pytest
-from tiny import Tiny
 
 from allocator.cpuset_fs import TOP_CPUSET, cpuset_attach, cpuset_create, cpuset_set_mems
 from allocator.gfp import GFP_COMP_BIT, GFP_KERNEL, GFP_NOFAIL_BIT, GFP_NOWARN_BIT
@@ -36,6 +35,7 @@ from allocator.page_report import (
     node_list,
 )
 from allocator.trace import LOG_BAD_PAGE, LOG_WARN_ALLOC, log_raw_page, log_record
+from tests.allocator.tiny import Tiny
 
 
 def lines(tiny: Tiny, mem_info: bool = False) -> list[str]:

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from tiny import NODE_PAGES, Tiny
-
 from allocator.layout import (
     G_TOTALRESERVE,
     G_VM_DIRTY_BYTES,
@@ -31,6 +29,7 @@ from allocator.page_writeback import (
     node_dirty_ok,
     node_dirtyable_memory,
 )
+from tests.allocator.tiny import NODE_PAGES, Tiny
 
 
 def node(tiny: Tiny) -> int:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import pytest
-from bringup_support import MIB, context, tables_boot, zone
 
 from allocator.boot_stages import BootStages
 from allocator.layout import BOOT_PAGESETS, G_NUM_ONLINE_CPUS, G_PERCPU_PAGELIST_FRACTION
@@ -23,6 +22,7 @@ from allocator.pageset import (
     zone_batchsize,
     zone_pageset,
 )
+from tests.allocator.bringup_support import MIB, context, tables_boot, zone
 
 Z = 0x200000
 

@@ -2,9 +2,9 @@
 from __future__ import annotations
 
 import pytest
-from bringup_support import parse
 
 from allocator.params import E820Op
+from tests.allocator.bringup_support import parse
 
 MIB = 1 << 20
 

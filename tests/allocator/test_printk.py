@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 from __future__ import annotations
 
-from bringup_support import context
-
 from allocator.layout import G_CLOCK
 from allocator.printk import KERN_DEBUG, KERN_ERR, Printk, mem_range
+from tests.allocator.bringup_support import context
 
 
 def test_stamp_is_the_modelled_clock_in_guest_ram() -> None:

@@ -2,13 +2,13 @@
 from __future__ import annotations
 
 import pytest
-from bringup_support import MIB, booted_machine
 
 from allocator.init_main import start_kernel
 from allocator.layout import KERNEL_BASE
 from allocator.memblock import Memblock
 from firmware.boot_params import set_ramdisk
 from machine import BringUpError
+from tests.allocator.bringup_support import MIB, booted_machine
 
 
 def test_image_placed_by_the_firmware_stays_reserved() -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tiny import NODE_PAGES, Tiny
-
 from allocator.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
 from allocator.layout import PAGE_OFFSET
 from allocator.mmzone import (
@@ -21,6 +19,7 @@ from allocator.mmzone import (
 )
 from allocator.page_alloc import alloc_pages_nodemask
 from allocator.show_mem import show_free_areas, show_mem
+from tests.allocator.tiny import NODE_PAGES, Tiny
 
 
 def test_the_sums_and_lines_of_one_node(tiny_zone: Tiny) -> None:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 from __future__ import annotations
 
-from bringup_support import MIB, context
-
 from allocator.layout import SECTION_MEM_MAP, SECTION_PAGES, VMEMMAP_START, page_va
 from allocator.sparse import PMD_SIZE, memory_present, pfn_valid, sparse_init
+from tests.allocator.bringup_support import MIB, context
 
 SECTION = 128 * MIB
 

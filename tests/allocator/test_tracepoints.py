@@ -6,7 +6,6 @@ from __future__ import annotations
 import re
 
 import pytest
-from tiny import Tiny
 
 from allocator.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL_ACCOUNT, GFP_ZERO_BIT
 from allocator.layout import (
@@ -45,6 +44,7 @@ from allocator.tracepoints import (
     trace_records,
     trace_text,
 )
+from tests.allocator.tiny import Tiny
 
 # The expression with which Documentation/trace/postprocess reads a line
 STOCK_LINE = re.compile(r"\s*([a-zA-Z0-9-]*)\s*(\[[0-9]*\])\s*([0-9.]*):\s*([a-zA-Z_]*):\s*(.*)")

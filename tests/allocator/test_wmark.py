@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 from __future__ import annotations
 
-from bringup_support import MIB, tables_boot, zone
-
 from allocator import wmark
 from allocator.boot_stages import BootStages
 from allocator.layout import G_MIN_FREE_KBYTES, G_TOTALRESERVE, G_USER_MIN_FREE_KBYTES
 from allocator.mmzone import Z_LOWMEM_RESERVE, Z_MANAGED, Z_WMARK
+from tests.allocator.bringup_support import MIB, tables_boot, zone
 
 GIB = 1 << 30
 

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 from __future__ import annotations
 
-from bringup_support import MIB, context
-
 from allocator.mmzone import ZONE_DMA, ZONE_DMA32, ZONE_MOVABLE, ZONE_NORMAL
 from allocator.zone_sizes import ZoneRanges, clamp
+from tests.allocator.bringup_support import MIB, context
 
 GIB = 1 << 30
 Memory = list[tuple[int, int, int]]

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 from __future__ import annotations
 
-from bringup_support import MIB, tables_boot
-
 from allocator.boot_context import node_word
 from allocator.boot_stages import BootStages
 from allocator.layout import G_MOBILITY_DISABLED
 from allocator.mmzone import ND_NOFALLBACK, ND_ZONELISTS, Z_NODE
 from allocator.zonelist import nr_free_zone_pages, policy_zone, zonerefs
+from tests.allocator.bringup_support import MIB, tables_boot
 
 
 def machine(count: int, distances: list[list[int]], **more: object) -> BootStages:

@@ -20,6 +20,7 @@ def test_the_copy_covers_every_recorded_machine_in_each_way() -> None:
     assert all(found >= {"early", "late", "trace"} for found in kinds.values())
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
 def test_the_sequence_is_equal_to_the_recorded_kernel(job: Job) -> None:
     results = run_job(job)

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""allocator/bench/guest.py: the guest that counts hypercalls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from allocator.bench import guest
+from allocator.engine import load_engine
+from machine import BringUpError
+
+
+@pytest.fixture
+def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "short.S"
+    path.write_text(guest.SCRIPT.read_text().replace("PAIRS, 100000", "PAIRS, 50"))
+    monkeypatch.setattr(guest, "SCRIPT", path)
+    return path
+
+
+def test_the_script_makes_as_many_pairs_as_are_counted() -> None:
+    assert f".set PAIRS, {guest.PAIRS}" in guest.SCRIPT.read_text()
+
+
+def test_a_run_gives_a_rate(short: Path) -> None:
+    (row,) = guest.hypercall_rate(load_engine("python"), 1, "1x64M")
+    assert (row.unit, row.operations) == ("1/s", 2 * guest.PAIRS)
+    assert row.min > 0
+
+
+def test_a_guest_that_fails_is_no_figure(short: Path) -> None:
+    short.write_text(short.read_text().replace("jnz     1b", "jnz     2f"))
+    with pytest.raises(BringUpError, match=r"short\.S ended with exit 1"):
+        guest.hypercall_rate(load_engine("python"), 1, "1x64M")
