@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Every frame is in exactly one legal state.
+
+A frame of RAM is *free* (inside a block on a free list, on a per-cpu list, or inside a guard
+block), *reserved* since boot, or *allocated*. An allocated frame is the head of a block, with at
+least one reference; or a tail of a compound page, pointing to its head; or one of the frames
+behind the head of a plain block, which have no reference and look like nothing - so that such a
+run of frames must exactly fill an aligned block behind a referenced frame. A frame that fits
+nowhere is lost: nobody can ever free it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from ..debug_guardpage import PAGE_EXT_OWNER
+from ..layout import (
+    G_TOTALRAM,
+    KEY_PAGE_OWNER,
+    MAX_MEM_CGROUPS,
+    MEM_CGROUP_WORDS,
+    MEM_CGROUPS,
+    PAGE_OFFSET,
+)
+from ..mm_types import (
+    COUNTS_FREE,
+    COUNTS_ONE,
+    MAPCOUNT_MASK,
+    P_COUNTS,
+    P_FLAGS,
+    P_MAPPING,
+    P_MEMCG,
+    PAGE_FLAGS_CHECK_AT_PREP,
+    PG_BALLOON_TYPE,
+    PG_HEAD,
+    PG_HWPOISON,
+    PG_KMEMCG_TYPE,
+    PG_RESERVED,
+    PG_TABLE_TYPE,
+)
+from ..mmzone import MAX_ORDER
+from ..page_owner import EXT_OWNER
+from .page_ext_rules import ext_column
+from .registry import register
+from .report import LIMIT
+
+if TYPE_CHECKING:
+    from .context import Check
+
+RULES = {
+    "free-state": "a frame inside a free block has no reference, no mapcount and no page type",
+    "free-flags": "a free frame has no PG_ bit set but hwpoison",
+    "free-owner": "a free frame has no mapping and no control group",
+    "free-tail": "a free frame is no tail of a compound page",
+    "refcount-negative": "no frame has a negative reference count",
+    "page-type": "mapcount is -1, or a page type that an allocated page can have",
+    "allocated-memcg": "mem_cgroup of an allocated page is a control group or null",
+    "frame-lost": "a frame without references that is on no list lies inside an allocated block",
+    "reserved-state": "a frame reserved at boot has its one reference and nothing else",
+    "reserved-flag": "PG_reserved is set for just what memblock reserved and nobody freed",
+    "hole-state": "a frame that is not RAM is as boot left it and on no list",
+}
+_TYPES = PG_BALLOON_TYPE | PG_KMEMCG_TYPE | PG_TABLE_TYPE
+_TYPE_BASE = 0xF0000000
+
+
+def state_of(check: Check, index: int) -> str:
+    """How a free frame comes to be free, for messages."""
+    if check.free_blocks.covered[index]:
+        return "in a free block"
+    if check.guards.covered[index]:
+        return "in a guard block"
+    return "on a per-cpu list"
+
+
+def check_free(check: Check) -> None:
+    """Frames that are free look free."""
+    frames, free = check.frames, check.free
+    inside = check.free_blocks.covered | check.guards.covered
+    inside[check.free_blocks.heads] = False
+    bad = np.flatnonzero(inside & (frames.counts != COUNTS_FREE) & ~frames.buddy)
+    check.add_frames(
+        "free-state",
+        bad,
+        lambda i: (
+            f"{state_of(check, i)} but page_type is {int(frames.page_type[i]):#010x}, "
+            f"refcount {int(frames.refcount[i])}"
+        ),
+    )
+    flags = np.flatnonzero(free & (frames.flags & PAGE_FLAGS_CHECK_AT_PREP != 0))
+    check.add_frames(
+        "free-flags",
+        flags,
+        lambda i: f"{state_of(check, i)} but flags has {int(frames.flags[i]) & 0xFFFFFF:#x} set",
+        P_FLAGS,
+    )
+    owned = np.flatnonzero(free & frames.owned)
+    mapped = frames.column(owned, P_MAPPING) != 0
+    for chosen, name, offset in (
+        (owned[mapped], "mapping", P_MAPPING),
+        (owned[~mapped], "mem_cgroup", P_MEMCG),
+    ):
+        texts = {i: f"{state_of(check, i)} but has a {name}" for i in chosen[:LIMIT].tolist()}
+        check.add_frames("free-owner", chosen, texts.__getitem__, offset)
+    inside = check.free_blocks.covered.copy()
+    inside[check.free_blocks.heads] = False
+    check.add_frames(
+        "free-tail",
+        np.flatnonzero(inside & frames.tail),
+        lambda i: f"{state_of(check, i)} but says that it is a tail page",
+        1,
+    )
+
+
+def check_counts(check: Check) -> None:
+    """Reference counts, mapcounts and page types of all frames that are not free."""
+    frames, free = check.frames, check.free
+    check.add_frames(
+        "refcount-negative",
+        np.flatnonzero(frames.refcount < 0),
+        lambda i: f"refcount is {int(frames.refcount[i])}",
+    )
+    kinds = frames.page_type
+    odd = np.flatnonzero((kinds != MAPCOUNT_MASK) & ~free & ~frames.buddy & ~frames.unborn)
+    if odd.size:
+        value = kinds[odd].astype(np.int64)
+        typed = (value & _TYPE_BASE == _TYPE_BASE) & (value | _TYPES == MAPCOUNT_MASK)
+        check.add_frames(
+            "page-type",
+            odd[~typed],
+            lambda i: f"page_type is {int(kinds[i]):#010x}: neither unmapped nor a known type",
+        )
+    owned = np.flatnonzero(frames.owned & ~free)
+    if owned.size:
+        groups = frames.column(owned, P_MEMCG)
+        at = (groups - PAGE_OFFSET) - (MEM_CGROUPS << 3)
+        size = MEM_CGROUP_WORDS << 3
+        good = (groups == 0) | ((at >= 0) & (at < MAX_MEM_CGROUPS * size) & (at % size == 0))
+        check.add_frames("allocated-memcg", owned[~good], "mem_cgroup is no control group", P_MEMCG)
+
+
+def check_reserved(check: Check) -> None:
+    """Frames that boot set aside, and frames that are no RAM."""
+    frames, free = check.frames, check.free
+    reserved = (frames.flags & PG_RESERVED != 0) & ~free & ~frames.buddy
+    odd = reserved & ((frames.counts != COUNTS_ONE) | frames.owned) & frames.ram
+    check.add_frames(
+        "reserved-state",
+        np.flatnonzero(odd),
+        lambda i: (
+            f"reserved but refcount is {int(frames.refcount[i])}, page_type "
+            f"{int(frames.page_type[i]):#010x}{', and it has an owner' if frames.owned[i] else ''}"
+        ),
+    )
+    hole = ~frames.ram
+    odd = hole & ((frames.counts != 0) & (frames.counts != COUNTS_ONE) | frames.owned | free)
+    odd |= hole & (frames.flags & ~np.uint32(PG_RESERVED) != 0)
+    check.add_frames("hole-state", np.flatnonzero(odd), "no RAM is there, yet its page is in use")
+
+
+def promised(check: Check) -> npt.NDArray[np.bool_]:
+    """Frames of RAM that memblock reserved; some may have been released since."""
+    if check.replayed:
+        return check.frames.ram
+    return check.frames.mask(check.reserved_regions) & check.frames.ram
+
+
+def check_reserved_flags(check: Check) -> None:
+    """PG_reserved against memblock.reserved. Reserved memory may have been released since, as CMA
+    areas are; it is then managed, so only a zone that manages too little is searched for it."""
+    if check.replayed or not check.m[G_TOTALRAM]:
+        return
+    frames = check.frames
+    due = promised(check)
+    flagged = (frames.flags & PG_RESERVED != 0) & frames.ram & ~check.free
+    check.add_frames(
+        "reserved-flag", np.flatnonzero(flagged & ~due), "PG_reserved, but not since boot", P_FLAGS
+    )
+    lost = due & ~flagged & ~check.free & ~frames.unborn
+    for zone in check.zones:
+        mine = frames.ids == zone.ident
+        plain = int(np.count_nonzero(mine & frames.ram & (frames.flags & PG_RESERVED == 0)))
+        if plain > zone.managed:
+            text = "reserved at boot, but PG_reserved is gone and no zone manages it"
+            check.add_frames("reserved-flag", np.flatnonzero(lost & mine), text, P_FLAGS)
+
+
+def check_lost(check: Check) -> None:
+    """Runs of frames without a reference: each must fill an aligned plain block."""
+    frames, free = check.frames, check.free
+    loose = (frames.refcount == 0) & ~free & ~frames.buddy & frames.ram & ~frames.unborn
+    loose &= ~check.compounds.members & (frames.flags & PG_HWPOISON == 0)
+    padded = np.concatenate(([False], loose, [False]))
+    edges = np.flatnonzero(padded[1:] != padded[:-1]).reshape(-1, 2)
+    if not edges.size:
+        return
+    head, end = edges[:, 0] - 1, edges[:, 1]
+    size = end - head
+    at = np.maximum(head, 0)
+    fits = (head >= 0) & (size & (size - 1) == 0) & (size <= 1 << (MAX_ORDER - 1))
+    fits &= at & (size - 1) == 0
+    fits &= (frames.refcount[at] > 0) & ~free[at] & ~check.compounds.members[at]
+    fits &= (frames.flags[at] & PG_HEAD == 0) & frames.ram[at]
+    fits &= (frames.flags[at] & PG_RESERVED == 0) | ~promised(check)[at]
+    if check.keys & KEY_PAGE_OWNER and check.ext_flags is not None:
+        # page_owner knows the block's order: it need not be guessed
+        owned = check.ext_flags[at] & PAGE_EXT_OWNER != 0
+        order = ext_column(check, EXT_OWNER)[at] & 0xFFFF
+        fits &= ~owned | (np.int64(1) << np.minimum(order, 62) == size)
+    for first, stop in edges[~fits].tolist():
+        check.add_frames(
+            "frame-lost",
+            np.arange(first, stop),
+            "has no reference and is on no list, but lies in no allocated block either",
+            P_COUNTS,
+        )
+
+
+def run(check: Check) -> None:
+    """All rules about the states of frames."""
+    check_free(check)
+    check_counts(check)
+    check_reserved(check)
+    check_reserved_flags(check)
+    check_lost(check)
+
+
+register("frame_states", RULES, run, rank=90)
