@@ -62,6 +62,7 @@ class KernelBase:
         self.use_engine(current_engine() if engine is None else engine)
         self.log: list[str] = [] if log is None else log
         self._log_seen = self.m[G_LOG_HEAD]
+        self._rewinds = memory.rewinds
 
     def use_engine(self, engine: Engine | str) -> None:
         """Has `engine` serve the calls from now on. Raises what load_engine() raises."""
@@ -77,6 +78,10 @@ class KernelBase:
 
     def _call(self, name: str, *args: Any) -> Any:
         """Runs the hot function `name`; afterwards the log ring's new reports are in `log`."""
+        if self.memory.rewinds != self._rewinds:
+            # RAM went back to a checkpoint and the ring's head with it
+            self._rewinds = self.memory.rewinds
+            self._log_seen = self.m[G_LOG_HEAD]
         try:
             return self.engine.functions[name](self.m, *args)
         except DAMAGE as error:

@@ -91,7 +91,8 @@ def _word_hits(memory: PhysicalMemory, value: int, mask: int) -> list[int]:
     hits: list[int] = []
     wanted = np.int64(signed(value & ~mask))
     keep = np.int64(signed(~mask))
-    for start, end in memory.extents:
+    # RAM that was never touched reads as zero, and reading it would make the host commit it
+    for start, end in memory.extents if wanted == 0 else memory.touched():
         part = memory.q[start >> 3 : end >> 3]
         for at in range(0, len(part), 1 << 22):
             chunk = part[at : at + (1 << 22)]
@@ -105,7 +106,7 @@ def _word_hits(memory: PhysicalMemory, value: int, mask: int) -> list[int]:
 def _byte_hits(memory: PhysicalMemory, needle: bytes) -> list[int]:
     hits: list[int] = []
     step = 1 << 24
-    for start, end in memory.extents:
+    for start, end in memory.touched():
         for at in range(start, end, step):
             data = bytes(memory.bytes[at : min(at + step + len(needle) - 1, end)])
             found = data.find(needle)

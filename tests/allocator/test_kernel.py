@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from allocator.errors import BadRequest, KernelOops
+from allocator.errors import BadPage, BadRequest, KernelOops
 from allocator.kernel import Kernel
 from allocator.layout import G_LAYOUT_VERSION, G_MAGIC
 from allocator.mm_types import P_NEXT
@@ -139,3 +139,17 @@ def test_trace_records_what_was_switched_on_and_nothing_after(kernel: Kernel) ->
     assert f"pfn={page.pfn} order=2" in lines[-1]
     with pytest.raises(BadRequest, match="no event 'mm_page_moved'"):
         kernel.trace_on("mm_page_moved")
+
+
+def test_a_report_after_a_rewind_reaches_the_log_again(kernel: Kernel) -> None:
+    page = kernel.alloc_pages("GFP_KERNEL")
+    assert page is not None
+    assert kernel.machine is not None
+    kernel.free_pages(page)
+    moment = kernel.machine.checkpoint()
+    for _ in range(2):
+        lines = len(kernel.log)
+        with pytest.raises(BadPage):
+            kernel.free_pages(page)
+        assert len(kernel.log) > lines
+        moment.rewind()
