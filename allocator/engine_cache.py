@@ -46,13 +46,18 @@ def host_cpu() -> tuple[str, str]:
     return binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
 
 
+def source_of(name: str) -> Path:
+    """The source of the hot or cold module `name`: one of this package, or by its full name."""
+    package = Path(__file__).parent
+    place = package.parent.joinpath(*name.split(".")) if "." in name else package / name
+    return place.with_suffix(".py")
+
+
 def digest() -> str:
     """What the compiled code depends on, in 24 hexadecimal digits."""
     known = hashlib.sha256()
-    package = Path(__file__).parent
     for name in (*HOT_MODULES, *CONSTANT_MODULES, "engine", "engine_build", "engine_cache"):
-        source = package.parent.joinpath(*name.split(".")) if "." in name else package / name
-        known.update(name.encode() + b"\0" + source.with_suffix(".py").read_bytes())
+        known.update(name.encode() + b"\0" + source_of(name).read_bytes())
     parts = (version("numba"), version("llvmlite"), platform.python_version(), *host_cpu())
     known.update("\0".join(parts).encode())
     return known.hexdigest()[:24]

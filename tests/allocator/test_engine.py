@@ -6,12 +6,11 @@ from __future__ import annotations
 import ast
 import importlib
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from allocator import engine, page_alloc
+from allocator import engine, engine_cache, page_alloc
 from allocator.engine import (
     CONSTANT_MODULES,
     ENTRY_POINTS,
@@ -178,9 +177,8 @@ def test_entry_points_exist_and_reach_the_whole_fast_path() -> None:
 
 def test_digest_covers_every_module_that_hot_code_takes_constants_from() -> None:
     known = {*HOT_MODULES, *CONSTANT_MODULES}
-    package = Path(engine.__file__).parent
     for name in known:
-        tree = ast.parse((package / f"{name}.py").read_text())
+        tree = ast.parse(engine_cache.source_of(name).read_text())
         imported = {
             node.module
             for node in ast.walk(tree)
