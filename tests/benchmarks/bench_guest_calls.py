@@ -50,7 +50,8 @@ def requests() -> None:
             print(f"{name:8} mailbox order {order}: {2 * rounds / seconds:12,.0f} requests/s")
             turns = rounds // BATCH
             seconds = best(lambda: request_seconds(ring(turns, order)))  # noqa: B023
-            print(f"{name:8} ring    order {order}: {2 * BATCH * turns / seconds:12,.0f} requests/s")
+            rate = 2 * BATCH * turns / seconds
+            print(f"{name:8} ring    order {order}: {rate:12,.0f} requests/s")
         undo()
 
 
