@@ -21,12 +21,13 @@ from machine.errors import (
     TopologyError,
     UsageError,
 )
+from machine.fault import Fault
 from machine.machine import Machine, Stop
 from machine.mmu import Translation, translate
 from machine.paging import PageTableBuilder
 from machine.physmem import Bank, PhysicalMemory
 from machine.topology import Node, RamRange, Topology
-from machine.vcpu import VCPU, Fault
+from machine.vcpu import VCPU
 
 __all__ = [
     "DOORBELL_PORT",

@@ -18,6 +18,8 @@ class Clock:
     def __init__(self) -> None:
         self._ns = 0
         self.progress: Callable[[], int] | None = None
+        self.on_advance: Callable[[], None] | None = None
+        """Told when time has passed inside an instruction."""
 
     @property
     def now(self) -> int:
@@ -27,6 +29,8 @@ class Clock:
     def advance(self, ns: int) -> None:
         """Let `ns` nanoseconds pass (negative ones do not)."""
         self._ns += max(ns, 0)
+        if self.progress is not None and self.on_advance is not None:
+            self.on_advance()
 
     def save(self) -> dict[str, int]:
         """The clock as plain data."""

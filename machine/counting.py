@@ -2,7 +2,7 @@
 """Counting instructions by the block: an engine that is exact at a fraction of the price.
 
 Unicorn's own counting calls native code in front of every instruction. Here a routine of ours
-(`nativecode`) runs in front of every translation block and takes the block's length off what may
+(`nativeir`) runs in front of every translation block and takes the block's length off what may
 still run. That is exact because all that can happen in mid-block is known:
 
 - the limit lies inside the next block: the engine stops in front of it, and is told to translate
@@ -10,33 +10,36 @@ still run. That is exact because all that can happen in mid-block is known:
 - an instruction faults, or asks Python or the doorbell: the engine's table of the block tells
   how many instructions begin in front of it;
 - a port's callback wants the CPU to stop: RIP is moved behind the instruction and the engine is
-  left at once, through its own exit. (INS and OUTS, which have more to do after the callback, end
-  with their block.)
+  left at once, through its own exit. (INS and OUTS have more to do after the callback. With REP
+  they end their block; without, the engine is left in front of them, too, and does them again,
+  alone and without another access to the port.)
+- a device in memory is accessed: the page walk refuses that in mid-block, and the instruction is
+  done alone; so all is known about it, and the run can end behind it.
 - a store hits its own block: the engine leaves the block and does that instruction again, alone;
-  what had not run of the block is given back. It counts once.
+  what had not run of the block is given back. It counts once. (Unicorn's own hook, which the plain
+  engine counts with, sees such a store begin twice.)
 
-None of this is Unicorn's API. Where its structs keep these fields, a throwaway engine shows once a
-process, with known code whose every count is checked; if anything is not as expected, or there can
-be no native code, `new_engine` gives the plain engine, which counts the same."""
+None of this is Unicorn's API. Where its structs keep these fields, a child process has found out
+and tried (`nativeprobe`); without such findings `new_engine` gives the plain engine. Every block's
+description is compared with the address that the engine announces: at the first difference the
+engine goes over to Unicorn's own counting, in mid-run and for good."""
 
 from __future__ import annotations
 
 import ctypes
-import os
 import struct
 from collections.abc import Callable
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from unicorn import unicorn_const as kinds
 from unicorn import x86_const as x86
 from unicorn.unicorn_py3.unicorn import uclib
 
-from machine import nativecode
+from machine import nativeir
 from machine.doorbell import DOORBELL_PORT
-from machine.engine import FILL_CALLBACK, OK, Engine, bare_engine, hook_raw
-from machine.errors import BringUpError
-from machine.nativecode import CTX, CTX_WORDS, LOST, OUT_OF_BUDGET
+from machine.engine import OK, Engine, hook_raw
+from machine.nativecode import Native, load
+from machine.nativeir import ASIDE, CTX, CTX_WORDS, LOST, OUT_OF_BUDGET
 from machine.walk import ram_table
 
 if TYPE_CHECKING:
@@ -44,89 +47,220 @@ if TYPE_CHECKING:
     from machine.physmem import PhysicalMemory
 
 _LEFT, _LIMIT, _TB, _FLAGS, _AT = (CTX[name] for name in ("left", "limit", "tb", "flags", "at"))
-_LEAVE, _BEGUN, _RINGS = CTX["leave"], CTX["begun"], CTX["rings"]
+_LEAVE, _BEGUN, _RINGS, _AGAIN = (CTX[name] for name in ("leave", "begun", "rings", "again"))
 _ANY_BLOCK = 0xFFFF_FFFF
+_NO_LIMIT = 1 << 62
 _STRING_IO = (0x6C, 0x6D, 0x6E, 0x6F)
 _PREFIXES = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3))
 
 
+def _decline(*_: int) -> int:
+    """A walker that leaves every miss to Python."""
+    return -1
+
+
+decline_walk = ctypes.CFUNCTYPE(ctypes.c_int64, *(ctypes.c_int64 for _ in range(9)))(_decline)
+
+
 def new_engine(memory: PhysicalMemory) -> Engine:
     """The fastest engine that this host and this Unicorn allow."""
-    layout = _find_layout()
-    return Engine(memory) if layout is None else CountingEngine(memory, layout)
+    native = load()
+    return Engine(memory) if native is None else CountingEngine(memory, native)
 
 
 class CountingEngine(Engine):
     """An engine that counts by the block; see `Engine` for what it promises. `context` are the
-    words that the native routines work on (`nativecode.CTX`)."""
+    words that the native routines work on (`nativeir.CTX`)."""
 
     counts_itself = False
 
-    def __init__(self, memory: PhysicalMemory, layout: tuple[int, int, int]) -> None:
+    def __init__(self, memory: PhysicalMemory, native: Native) -> None:
         super().__init__(memory)
-        routines = nativecode.load()
-        assert routines is not None
-        tb_head, cpu_field, flags_field = layout
-        cpu = ctypes.c_uint64.from_address(self._handle.value + cpu_field).value
-        self._next_block = ctypes.c_uint32.from_address(cpu + flags_field)
-        self.context = _new_context(tb_head)
+        layout, routines = native.layout, native.routines
+        cpu = ctypes.c_uint64.from_address(self._handle.value + layout.cpu).value
+        self._next_block = ctypes.c_uint32.from_address(cpu + layout.next_block)
+        self.context = new_context(layout.tb_head)
         self._address = ctypes.addressof(self.context)
         self._routines = routines
         self._begun = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)(
             routines["begun"]
         )
         self._held: int | None = None
+        self._again: int | None = None
+        self._for_device = self._stepping = False
+        self._left_soon = self._soon = False
+        self._walk = 0
+        self._aside = False
+        self._before = 0
         self._ram = ram_table(memory)
         self._describe_ram(memory)
         hook_raw(self.uc, kinds.UC_HOOK_BLOCK, routines["block"], self._address)
 
     @property
+    def by_block(self) -> bool:
+        """False once the engine has gone over to Unicorn's own counting."""
+        return not self._aside
+
+    @property
     def counter(self) -> int:
+        if self._aside:
+            return self._before + super().counter
         context = self.context
-        if context[_FLAGS] and not context[_LEFT]:
+        if context[_FLAGS] and not context[_LEFT] and self._held is None:
             return int(context[_LIMIT]) + 1
         return int(context[_BEGUN] or self._begun(self._handle, self._address))
 
     @property
     def entered(self) -> int:
+        if self._aside:
+            return self.counter
         return int(self.context[_LIMIT] - self.context[_LEFT])
 
     @property
     def behind(self) -> int:
+        if self._aside:
+            return self._before + super().behind
         return int(self.context[_LIMIT] - self.context[_LEFT])
 
     def run(self, rip: int, limit: int) -> int:
-        context, handle = self.context, self._handle
+        if self._aside:
+            self._before = 0
+            return super().run(rip, limit)
+        context = self.context
         context[_LEFT] = context[_LIMIT] = limit
-        context[_TB] = context[_FLAGS] = context[_LEAVE] = context[_BEGUN] = 0
-        self._held = None
-        self._next_block.value = _ANY_BLOCK
+        context[_LEAVE] = context[_BEGUN] = 0
+        self._held = self._again = None
+        self._for_device = self._soon = False
+        status = self._start(rip)
+        while self._for_device and not self._aside:
+            self._for_device = False
+            status = self._step(self.uc.reg_read(self.rip_register))
+            self.flush_tlb()
+            if not self._left_soon or self._soon or self._again is not None:
+                break
+            if not context[_LEFT]:
+                context[_FLAGS] = OUT_OF_BUDGET
+                break
+            status = self._start(self._rip)
+        if self._again is not None and not self._aside:
+            context[_AGAIN] = 1
+            status = self._step(self._again)
+            context[_AGAIN] = 0
+        self._release()
+        return status
+
+    def _start(self, rip: int) -> int:
+        """Run from `rip` until something happens or nothing is left."""
+        context, handle = self.context, self._handle
+        context[_TB] = context[_FLAGS] = 0
         status: int = uclib.uc_emu_start(handle, rip, 0, 0, 0)
-        while status == OK and context[_FLAGS] and context[_LEFT] > 0:
-            if context[_FLAGS] == LOST:
-                raise BringUpError("the engine's translation blocks are not where they were")
+        while status == OK and context[_FLAGS] == OUT_OF_BUDGET and context[_LEFT] > 0:
+            if self._next_block.value != _ANY_BLOCK:
+                return self._go_aside()
             context[_FLAGS] = 0
             self._next_block.value = context[_LEFT]
-            status = uclib.uc_emu_start(handle, context[_AT], 0, 0, 0)
-        if self._held is not None:
-            context[_LEFT], context[_FLAGS] = self._held, 0
+            status = uclib.uc_emu_start(handle, self._rip, 0, 0, 0)
+        return self._go_aside() if context[_FLAGS] == LOST else status
+
+    @property
+    def _rip(self) -> int:
+        """Where to go on in front of a block: RIP, which is not the linear address that the engine
+        announces when CS has a base."""
+        return int(self.uc.reg_read(self.rip_register))
+
+    def _step(self, rip: int) -> int:
+        """Run the one instruction at `rip`, of which there must be one left. `_left_soon` tells
+        whether it has come to its end."""
+        self._release()
+        context = self.context
+        self._hold(context[_LEFT] - 1)
+        context[_TB] = context[_FLAGS] = 0
+        if self._next_block.value != _ANY_BLOCK:
+            return self._go_aside()
+        self._stepping = True
+        self._next_block.value = 1
+        status: int = uclib.uc_emu_start(self._handle, rip, 0, 0, 0)
+        self._stepping = False
+        if context[_FLAGS] == LOST:
+            return self._go_aside()
+        self._release()
         return status
+
+    def _hold(self, instructions: int) -> None:
+        """Let the limit come so many instructions earlier, until `_release`."""
+        self._held = instructions + (self._held or 0)
+        self.context[_LIMIT] -= instructions
+        self.context[_LEFT] -= instructions
+
+    def _release(self) -> None:
+        context, held = self.context, self._held
+        if held is not None:
+            self._left_soon = bool(context[_FLAGS])
+            context[_LIMIT] += held
+            context[_LEFT] += held
+            context[_FLAGS] = 0
+            self._held = None
+
+    def _go_aside(self) -> int:
+        """In front of a block that cannot be counted: let Unicorn count what is left of the run,
+        and all later ones."""
+        context = self.context
+        self._release()
+        context[_AGAIN] = 0
+        left = context[_LEFT]
+        self._before = context[_LIMIT] - left
+        self._aside = True
+        context[CTX["serve"]] = 0
+        context[_FLAGS], context[_LEFT], context[_TB] = ASIDE, _NO_LIMIT, 0
+        self.flush_code()
+        return super().run(self._rip, left)
 
     def leave(self, code_at: Callable[[int, int], bytes]) -> bool:
         context = self.context
-        rip = self.uc.reg_read(x86.UC_X86_REG_RIP)
-        if _is_string_io(code_at(rip, 15)):
-            # Nothing fits into no budget: the next block is the end.
-            self._held = context[_LEFT]
-            context[_LEFT] = context[_TB] = 0
-            return False
-        starts, end = _starts(context[_TB])
+        if self._aside or not context[_TB]:
+            return super().leave(code_at)
+        # The block's addresses are linear, RIP is an offset into CS.
+        base = block_base(context[_TB])
+        rip = base + self.uc.reg_read(self.rip_register)
+        starts, end = block_starts(context[_TB])
         later = [start for start in starts if start > rip]
-        context[_LEFT] += len(later)
+        if not _is_string_io(code_at(rip, 15)):
+            context[_LEFT] += len(later)
+            self.uc.reg_write(self.rip_register, (later[0] if later else end) - base)
+        elif later:
+            context[_LEFT] += len(later) + 1
+            self._again = rip - base
+            self.uc.reg_write(self.rip_register, self._again)
+        else:
+            # Nothing fits into no budget: the next block is the end.
+            self._hold(context[_LEFT])
+            return False
         context[_TB] = 0
-        self.uc.reg_write(x86.UC_X86_REG_RIP, later[0] if later else end)
         context[_LEAVE] = 1
-        return True
+        return self._again is None
+
+    def alone(self) -> bool:
+        context = self.context
+        if self._aside or self._stepping or not context[_TB]:
+            return True
+        # The instruction has not begun then, and what lies behind it in its block neither.
+        context[_LEFT] = context[_LIMIT] - self._begun(self._handle, self._address) + 1
+        context[_TB] = 0
+        self._for_device = True
+        return False
+
+    def leave_soon(self) -> None:
+        if self._aside:
+            super().leave_soon()
+        elif not self._soon:
+            self._soon = True
+            if self._held is None:
+                # Nothing fits into no budget: the next block is the end.
+                self._hold(self.context[_LEFT])
+
+    @property
+    def left_soon(self) -> bool:
+        return self._aside or self._left_soon
 
     def fetch_refused(self) -> None:
         self.context[_TB] = 0
@@ -148,19 +282,32 @@ class CountingEngine(Engine):
         context[CTX["ram"]], context[CTX["ram_count"]] = self._ram.buffer_info()
 
     def serve_doorbell(self, function: int, cpu: int) -> None:
-        self.context[CTX["cpu"]], self.context[CTX["serve"]] = cpu, function
+        if not self._aside:
+            self.context[CTX["cpu"]], self.context[CTX["serve"]] = cpu, function
 
     def walk_with(self, function: int, controls: ControlReader) -> None:
         context = self.context
-        context[CTX["walk"]] = function
+        context[CTX["walk"]] = self._walk = function
         context[CTX["control_ids"]] = ctypes.addressof(controls.ids)
         context[CTX["control_pointers"]] = ctypes.addressof(controls.pointers)
         context[CTX["controls"]] = ctypes.addressof(controls.values)
         self._callbacks.append(controls)
         hook_raw(self.uc, kinds.UC_HOOK_TLB_FILL, self._routines["fill"], self._address)
 
+    @property
+    def own_walker(self) -> int:
+        return self._routines["walk"]
+
+    def native_walk_on(self, on: bool) -> None:
+        decline = ctypes.cast(decline_walk, ctypes.c_void_p).value or 0
+        self.context[CTX["walk"]] = self._walk if on else decline
+
     def start_clock(self, now: int) -> None:
         self.context[CTX["clock"]] = now
+
+    @property
+    def tired(self) -> bool:
+        return bool(self.context[_RINGS] >= nativeir.MANY_RINGS)
 
     def take_rings(self) -> int:
         rings: int = self.context[_RINGS]
@@ -173,10 +320,13 @@ class CountingEngine(Engine):
         return answer
 
 
-def _new_context(tb_head: int) -> Any:
+def new_context(tb_head: int) -> Any:
+    """The words of one CPU, for an engine whose blocks' descriptions lie `tb_head` bytes in front
+    of their code."""
     context = (ctypes.c_int64 * CTX_WORDS)()
     context[CTX["tb_head"]] = tb_head
     context[CTX["doorbell"]] = DOORBELL_PORT
+    context[CTX["rip_register"]] = Engine.rip_register
     for name in ("uc_emu_stop", "uc_reg_read", "uc_reg_read_batch"):
         context[CTX[name]] = ctypes.cast(getattr(uclib, name), ctypes.c_void_p).value or 0
     helper = uclib.helper_check_exit_request_x86_64
@@ -191,11 +341,18 @@ def _is_string_io(code: bytes) -> bool:
     return False
 
 
-def _starts(tb: int) -> tuple[list[int], int]:
-    """Where the instructions of the block described at `tb` begin, and where it ends; its table
-    holds three numbers an instruction, the first being the distance from the one before."""
-    pc, _, _, size, count = struct.unpack("<QQIHH", ctypes.string_at(tb, 24))
-    code, code_size = struct.unpack("<QQ", ctypes.string_at(tb + nativecode.TB_CODE, 16))
+def block_base(tb: int) -> int:
+    """Linear address of the code segment that the block described at `tb` was translated in."""
+    return ctypes.c_uint64.from_address(tb + nativeir.TB_CS_BASE).value
+
+
+def block_starts(tb: int) -> tuple[list[int], int]:
+    """Linear addresses where the instructions of the block described at `tb` begin, and where it
+    ends; its table holds three numbers an instruction, the first being the distance from the one
+    before."""
+    (pc,) = struct.unpack("<Q", ctypes.string_at(tb, 8))
+    size, count = struct.unpack("<HH", ctypes.string_at(tb + nativeir.TB_SIZE, 4))
+    code, code_size = struct.unpack("<QQ", ctypes.string_at(tb + nativeir.TB_CODE, 16))
     table = ctypes.string_at(code + code_size, 30 * count)
     starts, at, here = [], 0, pc
     for index in range(3 * count):
@@ -211,113 +368,3 @@ def _starts(tb: int) -> tuple[list[int], int]:
             here += value - (1 << shift if byte & 0x40 else 0)
             starts.append(here)
     return starts, pc + size
-
-
-_PAGE = 0x1000
-_CODE = bytes.fromhex("90 90 48ffc0 90 ebf8")
-"""nop; nop; inc rax; nop; jmp back to the first."""
-_BEGINS = [_PAGE, _PAGE + 1, _PAGE + 2, _PAGE + 5, _PAGE + 6]
-
-
-@cache
-def _find_layout() -> tuple[int, int, int] | None:
-    """Bytes from a block's description to its code, byte offset of the pointer to the CPU in the
-    engine's struct, byte offset in the CPU of the flags for the next block; None when this
-    Unicorn is another one than we know how to count on."""
-    routines = nativecode.load()
-    if routines is None or not hasattr(uclib, "helper_check_exit_request_x86_64"):
-        return None
-
-    def fill(_uc: object, va: int, _access: int, entry: Any, _data: object) -> bool:
-        entry.contents.paddr = va
-        entry.contents.perms = 7
-        return va == _PAGE
-
-    def memory_map(uc: Any) -> None:
-        uc.mem_map(_PAGE, 0x1000)
-        uc.mem_write(_PAGE, _CODE)
-
-    uc = bare_engine(memory_map, counts=False)
-    callback = FILL_CALLBACK(fill)
-    hook_raw(uc, kinds.UC_HOOK_TLB_FILL, ctypes.cast(callback, ctypes.c_void_p).value or 0)
-    context = _new_context(0)
-    hook_raw(uc, kinds.UC_HOOK_BLOCK, routines["block"], ctypes.addressof(context))
-
-    def run(limit: int) -> None:
-        context[_LEFT] = context[_LIMIT] = limit
-        context[_TB] = context[_FLAGS] = 0
-        uclib.uc_emu_start(uc._uch, _PAGE, 0, 0, 0)
-
-    for head in range(64, 512, 64):
-        context[CTX["tb_head"]] = head
-        run(10)
-        if context[_FLAGS] == OUT_OF_BUDGET:
-            break
-    else:
-        return None
-    run(5)
-    again = context[_FLAGS] == OUT_OF_BUDGET and context[_LEFT] == 0 and context[_AT] == _PAGE
-    if not again:
-        return None
-    context[_TB] = 0
-    probe = _last_block(context, uc)
-    if probe != (_BEGINS, _PAGE + len(_CODE)):
-        return None
-    found = _find_next_block(uc, context, run)
-    return None if found is None else (head, *found)
-
-
-def _last_block(context: Any, uc: Any) -> tuple[list[int], int] | None:
-    """The block at _PAGE as its own table has it."""
-    seen: list[tuple[list[int], int]] = []
-
-    def stop(_uc: object, _address: int, _size: int, _data: object) -> None:
-        seen.append(_starts(context[_TB]))
-
-    from machine.engine import CODE_CALLBACK
-
-    callback = CODE_CALLBACK(stop)
-    hook_raw(uc, kinds.UC_HOOK_CODE, ctypes.cast(callback, ctypes.c_void_p).value or 0, only=_PAGE)
-    uc.ctl_flush_tb()
-    context[_LEFT] = context[_LIMIT] = 5
-    uclib.uc_emu_start(uc._uch, _PAGE, 0, 0, 0)
-    return seen[0] if seen else None
-
-
-def _find_next_block(uc: Any, context: Any, run: Callable[[int], None]) -> tuple[int, int] | None:
-    """Byte offsets of the CPU in the engine's struct and of its field that limits the next block.
-
-    The CPU is what holds, early on, a pointer to registers among which RIP is; the field is one
-    that is -1 at rest and, set to 2, makes a block of two instructions."""
-    magic = 0x5A17_0DD5_EED5
-    uc.reg_write(x86.UC_X86_REG_RIP, magic)
-    words = (ctypes.c_uint64 * 256).from_address(uc._uch.value)
-    with open("/proc/self/mem", "rb", buffering=0) as host:
-        for index, cpu in enumerate(words):
-            head = _peek(host.fileno(), cpu, 1024)
-            for at in range(0, len(head) - 7, 8):
-                (registers,) = struct.unpack_from("<Q", head, at)
-                if not cpu < registers < cpu + (1 << 20):
-                    continue
-                if magic.to_bytes(8, "little") not in _peek(host.fileno(), registers, 512):
-                    continue
-                for field in range(0, at, 4):
-                    if head[field : field + 4] == b"\xff" * 4:
-                        cell = ctypes.c_uint32.from_address(cpu + field)
-                        cell.value = 2
-                        run(2)
-                        limited = context[_LEFT] == 0 and context[_AT] == _BEGINS[2]
-                        cell.value = _ANY_BLOCK
-                        if limited:
-                            return 8 * index, field
-    return None
-
-
-def _peek(host: int, address: int, length: int) -> bytes:
-    """Bytes of this process, as many as there are; none where nothing is mapped."""
-    if not 0x10000 <= address < 1 << 47 or address & 7:
-        return b""
-    try:
-        return os.pread(host, length, address)
-    except OSError:
-        return b""

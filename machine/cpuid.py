@@ -2,10 +2,10 @@
 """CPUID: what the processor says it is.
 
 The model is numalab's own and says only what the engine really does: long mode, NX, 1 GiB pages,
-SSE4.2, AES, POPCNT; no RDRAND (its answers could not be repeated), no virtualisation, no AVX, no
-local APIC yet. The leaves from 0x40000000 are the hypervisor's: signature, then the doorbell port
-and this CPU's mailbox, so that a guest needs no fixed addresses (SDM volume 2, CPUID; Linux's
-Documentation/virtual/kvm/cpuid.txt for the hypervisor range)."""
+SSE4.2, AES, POPCNT, a local APIC; no RDRAND (its answers could not be repeated), no
+virtualisation, no AVX, no x2APIC. The leaves from 0x40000000 are the hypervisor's: signature, then
+the doorbell port and this CPU's mailbox, so that a guest needs no fixed addresses (SDM volume 2,
+CPUID; Linux's Documentation/virtual/kvm/cpuid.txt for the hypervisor range)."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ VENDOR = b"GenuineIntel"
 BRAND = b"numalab virtual x86-64 processor".ljust(48, b"\0")
 
 _FAMILY_6_MODEL_44_STEPPING_1 = 0x206C1
-_EDX_1 = sum(1 << n for n in (0, 2, 3, 4, 5, 6, 8, 11, 13, 15, 16, 17, 19, 23, 24, 25, 26))
-"""FPU DE PSE TSC MSR PAE CX8 SEP PGE CMOV PAT PSE36 CLFSH MMX FXSR SSE SSE2."""
+_EDX_1 = sum(1 << n for n in (0, 2, 3, 4, 5, 6, 8, 9, 11, 13, 15, 16, 17, 19, 23, 24, 25, 26))
+"""FPU DE PSE TSC MSR PAE CX8 APIC SEP PGE CMOV PAT PSE36 CLFSH MMX FXSR SSE SSE2."""
 _ECX_1 = sum(1 << n for n in (0, 1, 9, 13, 19, 20, 23, 25, 31))
 """SSE3 PCLMULQDQ SSSE3 CX16 SSE4.1 SSE4.2 POPCNT AES and: under a hypervisor."""
 _EDX_EXT = sum(1 << n for n in (11, 20, 26, 29))

@@ -55,6 +55,14 @@ BLOCK_CALLBACK = ctypes.CFUNCTYPE(
 )
 """void translated(engine, new translation block, the one before, user data)."""
 CODE_CALLBACK = ctypes.CFUNCTYPE(None, uc_engine, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_void_p)
+MMIO_READ_CALLBACK = ctypes.CFUNCTYPE(
+    ctypes.c_uint64, uc_engine, ctypes.c_uint64, ctypes.c_uint, ctypes.c_void_p
+)
+"""uint64 read(engine, offset, bytes, user data)."""
+MMIO_WRITE_CALLBACK = ctypes.CFUNCTYPE(
+    None, uc_engine, ctypes.c_uint64, ctypes.c_uint, ctypes.c_uint64, ctypes.c_void_p
+)
+SYSCALL_CALLBACK = ctypes.CFUNCTYPE(None, uc_engine, ctypes.c_void_p)
 INTERRUPT_CALLBACK = ctypes.CFUNCTYPE(None, uc_engine, ctypes.c_uint32, ctypes.c_void_p)
 
 OK, INVALID_INSTRUCTION = uc_const.UC_ERR_OK, uc_const.UC_ERR_INSN_INVALID
@@ -153,6 +161,8 @@ class Engine:
 
     counts_itself = True
     """Unicorn's own hook counts the instructions."""
+    rip_register: int = x86_const.UC_X86_REG_RIP
+    """Unicorn's number of the register that holds RIP."""
 
     def __init__(self, memory: PhysicalMemory) -> None:
         counter, fault = _find_fields()
@@ -168,6 +178,7 @@ class Engine:
         self.memory = memory  # what the engine points into must outlive it
         self._handle = self.uc._uch
         self._counter = ctypes.c_uint64.from_address(self._handle.value + counter)
+        self._limit = ctypes.c_uint64.from_address(self._handle.value + counter + 8)
         self._fault = ctypes.c_uint64.from_address(self._handle.value + fault)
         self._callbacks: list[object] = []
         self._left_at = 0
@@ -210,6 +221,39 @@ class Engine:
         self.stop()
         return False
 
+    def alone(self) -> bool:
+        """From inside the fill hook, for a device's page: may the instruction access it now? If
+        not, the hook must refuse, and is asked again when the instruction runs alone."""
+        return True
+
+    def leave_soon(self) -> None:
+        """From inside an MMIO callback, where stopping would cut the instruction in two: end the
+        run behind that instruction, or at the latest behind its block. `behind` and `left_soon`
+        tell about it afterwards."""
+        self._left_at = self._limit.value = self.counter
+
+    @property
+    def left_soon(self) -> bool:
+        """After a run in which `leave_soon` was called: it is what ended the run, not a HLT."""
+        return True
+
+    def map_mmio(self, start: int, size: int, read: Any, write: Any) -> None:
+        """Let the ctypes callbacks answer physical [start, start + size)."""
+        self._callbacks += [read, write]
+        functions = [ctypes.cast(callback, ctypes.c_void_p) for callback in (read, write)]
+        none = ctypes.c_void_p(0)
+        status = uclib.uc_mmio_map(
+            self._handle,
+            ctypes.c_uint64(start),
+            ctypes.c_size_t(size),
+            functions[0],
+            none,
+            functions[1],
+            none,
+        )
+        if status != OK:
+            raise BringUpError(f"Unicorn refuses MMIO at {start:#x}: error {status}")
+
     def fetch_refused(self) -> None:
         """From inside the fill hook: it refuses a fetch, which no instruction has begun for."""
 
@@ -228,8 +272,22 @@ class Engine:
         cr0, cr3, cr4, efer)`, which is `machine.walk.walk`. What it refuses comes to the fill hook.
         An engine that cannot ignores this."""
 
+    @property
+    def own_walker(self) -> int:
+        """Address of `machine.walk.walk` as native code that is always there; 0: there is none."""
+        return 0
+
+    def native_walk_on(self, on: bool) -> None:
+        """Ask the code given to `walk_with`, or do not."""
+
     def start_clock(self, now: int) -> None:
         """Tell compiled code the modelled time at the start of the next run."""
+
+    @property
+    def tired(self) -> bool:
+        """Compiled code has answered so many rings that whoever runs the CPU should see to other
+        things, too."""
+        return False
 
     def take_rings(self) -> int:
         """Rings of the doorbell, since the last call, that compiled code answered alone."""

@@ -89,7 +89,9 @@ __all__ = [
     "RESERVED",
     "WRITE",
     "Translation",
+    "page_fault_error",
     "translate",
+    "translate_as",
     "walk",
 ]
 
@@ -121,6 +123,14 @@ class Translation:
     entries: tuple[int, ...]
 
 
+def page_fault_error(code: int, access: int, user: bool) -> int:
+    """Error code of the page fault (SDM volume 3, 4.7) for a walk that ended with the negative
+    reason `code`."""
+    error = (0 if code == NOT_PRESENT else PTE_P) | (PTE_US if user else 0)
+    error |= PTE_RW if access == WRITE else 0
+    return error | (8 if code == RESERVED else 0) | (16 if access == FETCH else 0)
+
+
 def walk(
     memory: PhysicalMemory,
     va: int,
@@ -144,11 +154,36 @@ def translate(memory: PhysicalMemory, cr3: int, va: int) -> Translation | None:
     va &= _U64
     if (va + (1 << 47)) & _U64 >= 1 << 48:
         return None
-    table = cr3 & ADDRESS
-    shift = 39
+    return _translate_tables(memory, cr3 & ADDRESS, 39, va, [])
+
+
+def translate_as(
+    memory: PhysicalMemory, cr0: int, cr3: int, cr4: int, efer: int, va: int
+) -> Translation | None:
+    """The same in whatever mode these control registers select: without paging, with two levels of
+    32-bit entries, PAE or long mode."""
+    if cr0 & CR0_PG and efer & EFER_LMA:
+        return translate(memory, cr3, va)
+    va &= 0xFFFFFFFF
+    if not cr0 & CR0_PG:
+        return Translation(va, va, 4096, True, True, True, ())
+    if not cr4 & CR4_PAE:
+        return _translate_two_levels(memory, cr3 & 0xFFFFF000, bool(cr4 & CR4_PSE), va)
+    slot = (cr3 & 0xFFFFFFE0) + 8 * (va >> 30)
+    if not memory.is_ram(slot, 8):
+        return None
+    entry = memory.read_u64(slot)
+    if not entry & PTE_P or entry & (RESERVED_BITS | PTE_NX | 0x1E6):
+        return None
+    return _translate_tables(memory, entry & ADDRESS, 21, va, [slot])
+
+
+def _translate_tables(
+    memory: PhysicalMemory, table: int, shift: int, va: int, entries: list[int]
+) -> Translation | None:
+    """From a table of 64-bit entries whose index lies `shift` bits up in the address."""
     may = PTE_RW | PTE_US
     nx = 0
-    entries = []
     while True:
         slot = table + 8 * ((va >> shift) & 511)
         if not memory.is_ram(slot, 8):
@@ -168,3 +203,29 @@ def translate(memory: PhysicalMemory, cr3: int, va: int) -> Translation | None:
     return Translation(
         va, phys, size, bool(may & PTE_RW), bool(may & PTE_US), not nx, tuple(entries)
     )
+
+
+def _translate_two_levels(
+    memory: PhysicalMemory, root: int, pse: bool, va: int
+) -> Translation | None:
+    slots = [root + 4 * (va >> 22)]
+    if not memory.is_ram(slots[0], 4):
+        return None
+    entry = may = memory.read_u32(slots[0])
+    if not entry & PTE_P:
+        return None
+    size = 1 << 22
+    if entry & PTE_PS and pse:
+        page = (entry & 0xFFC00000) | (entry >> 13 & 0xFF) << 32
+    else:
+        size = 4096
+        slots.append((entry & 0xFFFFF000) + 4 * (va >> 12 & 1023))
+        if not memory.is_ram(slots[1], 4):
+            return None
+        entry = memory.read_u32(slots[1])
+        if not entry & PTE_P:
+            return None
+        may &= entry
+        page = entry & 0xFFFFF000
+    phys = page | (va & (size - 1))
+    return Translation(va, phys, size, bool(may & PTE_RW), bool(may & PTE_US), True, tuple(slots))

@@ -1,19 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The few routines that run inside a CPU's engine without Python, as LLVM assembly.
+"""Gets the native routines (`nativeir`) ready: machine code, and where this Unicorn keeps things.
 
-They are compiled once per host by LLVM's own compiler (`llvmlite`), and the machine code is kept on
-disk: it refers to nothing outside itself, so that later processes map it and are done. All they
-know they find in the context of a CPU, an array of 64-bit words (`CTX`); `counting` fills it and
-explains what they are for.
+A child process makes both once per host and version (`nativeprobe`): it compiles the routines with
+LLVM, finds out where the installed Unicorn keeps the few fields that they need, and compares what
+comes of it with Unicorn's own counting. Whatever goes wrong there goes wrong in the child. What it
+found is kept in the user's cache directory, under a digest of all that it depends on; the code
+refers to nothing outside itself, so that later processes map it and are done.
 
-- `block` runs in front of every translation block: it takes the block's instructions off those
-  left, or stops the engine when they do not all fit.
-- `port_out` and `port_in` run for OUT and IN: the doorbell goes to compiled code if there is some,
-  everything else to Python, and the engine is left at once if Python says so.
-- `fill` runs on a TLB miss and asks the compiled page walker; what that refuses goes to Python.
-- `begun` tells how many instructions have begun, at an instruction that stopped in mid-block.
-
-Without `llvmlite`, or on a processor that is no x86-64, `load` answers None.
+`load` answers None where there is no such thing: no `llvmlite`, no x86-64, another Unicorn, no
+memory that may be executed. `counting` then takes the plain engine.
 """
 
 from __future__ import annotations
@@ -25,476 +20,131 @@ import json
 import mmap
 import os
 import platform
+import sys
+from dataclasses import astuple, dataclass
 from functools import cache
 from importlib import util
 from pathlib import Path
 from typing import Any
 
-CTX = {
-    "left": 0,  # instructions that may still begin
-    "limit": 1,  # what `left` was at the start of the run
-    "tb": 2,  # the translation block entered last, 0: none that could be in the middle
-    "flags": 3,  # OUT_OF_BUDGET, LOST
-    "at": 4,  # address of the block in front of which `block` stopped
-    "leave": 5,  # set by a port's callback: leave the engine behind this instruction
-    "cpu": 6,
-    "clock": 7,  # modelled ns at the start of the run
-    "serve": 8,  # compiled doorbell: i64 serve(words, ram, cpu, now), 0 when all is done
-    "walk": 9,  # compiled walker: i64 walk(words, ram, va, access, user, CRs)
-    "answer": 10,  # what `serve` said when it was not 0
-    "rings": 11,  # rings of the doorbell that never reached Python
-    "python_out": 12,
-    "python_in": 13,
-    "uc_emu_stop": 14,
-    "check_exit": 15,  # Unicorn's helper that leaves the engine if a stop is asked for
-    "uc_reg_read": 16,
-    "tb_head": 17,  # bytes from a block's description to its code
-    "rip": 18,
-    "doorbell": 19,
-    "serving": 20,  # 1 while `serve` runs
-    "begun": 21,  # instructions begun, while a port's callback runs in Python
-    "words": 22,  # address of RAM's words and, behind it, their number
-    "word_count": 23,
-    "ram": 24,  # address of the table of what is RAM and its length
-    "ram_count": 25,
-    "uc_reg_read_batch": 26,
-    "control_ids": 27,  # its arguments for reading CR0 CR3 CR4 CS EFER
-    "control_pointers": 28,
-    "controls": 29,  # where the values arrive, EFER in the sixth word
-}
-CTX_WORDS = 32
-OUT_OF_BUDGET, LOST = 1, 2
+import unicorn
+from unicorn.unicorn_py3.unicorn import uclib
 
-TB_SIZE, TB_ICOUNT, TB_CFLAGS, TB_CODE, TB_CODE_SIZE = 20, 22, 24, 32, 40
-"""Byte offsets in a block's description (its address is at 0); checked by `counting` before use."""
-COUNT_MASK = 0x7FFF
-_RIP = 41
-_FIRST_ACCESS = 16
-"""Unicorn's number of a read, a write's and a fetch's are the next ones."""
-_FUNCTIONS = ("block", "port_out", "port_in", "begun", "fill")
+from machine import walk
+from machine.nativeir import FUNCTIONS, SOURCE
+
+SECONDS = 120.0
+"""The child's time; it takes about one second on an idle host."""
+_WALK: Any = (walk.in_ram, walk.walk, walk.walk_tables, walk.walk_two_levels)
+_SOURCES = ("nativecode", "nativeprobe", "counting", "engine", "walk", "wordcode")
+_CHILD = "import sys; sys.path[:] = sys.argv[1:]; from machine.nativeprobe import main; main()"
 
 
-def _field(name: str) -> str:
-    return f"""
-define internal i64 @get_{name}(i64* %c) alwaysinline {{
-  %p = getelementptr i64, i64* %c, i64 {CTX[name]}
-  %v = load i64, i64* %p
-  ret i64 %v
-}}
-define internal void @set_{name}(i64* %c, i64 %v) alwaysinline {{
-  %p = getelementptr i64, i64* %c, i64 {CTX[name]}
-  store i64 %v, i64* %p
-  ret void
-}}"""
+@dataclass(frozen=True)
+class Layout:
+    """Where Unicorn keeps what the routines and `counting` need, in bytes: from the start of a
+    block's description to its code; of the pointer to the CPU in the engine's struct; of the field
+    in the CPU that limits the next block."""
+
+    tb_head: int
+    cpu: int
+    next_block: int
 
 
-def _part(name: str, offset: int, width: int) -> str:
-    """A field of a block's description."""
-    extend = "%v = add i64 %w, 0" if width == 64 else f"%v = zext i{width} %w to i64"
-    return f"""
-define internal i64 @{name}(i64 %tb) alwaysinline {{
-  %a = add i64 %tb, {offset}
-  %p = inttoptr i64 %a to i{width}*
-  %w = load i{width}, i{width}* %p
-  {extend}
-  ret i64 %v
-}}"""
+@dataclass(frozen=True)
+class Native:
+    """Addresses of the routines by name, for as long as the process lives, and the layout."""
+
+    routines: dict[str, int]
+    layout: Layout
 
 
-_ROUTINES = f"""
-declare i8* @llvm.returnaddress(i32)
-declare i1 @llvm.expect.i1(i1, i1)
+@dataclass(frozen=True)
+class Made:
+    """What the child makes: machine code, where in it the routines begin, and the layout."""
 
-; one number of a block's table of instructions: {{ value, where the next one is }}
-define internal {{ i64, i64 }} @sleb128(i64 %at) {{
-start:
-  br label %loop
-loop:
-  %p = phi i64 [ %at, %start ], [ %p1, %loop ]
-  %shift = phi i64 [ 0, %start ], [ %shift1, %loop ]
-  %sum = phi i64 [ 0, %start ], [ %sum1, %loop ]
-  %bp = inttoptr i64 %p to i8*
-  %byte = load i8, i8* %bp
-  %b = zext i8 %byte to i64
-  %low = and i64 %b, 127
-  %part = shl i64 %low, %shift
-  %sum1 = or i64 %sum, %part
-  %shift1 = add i64 %shift, 7
-  %p1 = add i64 %p, 1
-  %more = icmp ugt i64 %b, 127
-  %room = icmp ult i64 %shift1, 63
-  %on = and i1 %more, %room
-  br i1 %on, label %loop, label %done
-done:
-  %spare = sub i64 64, %shift1
-  %spare0 = icmp sgt i64 %spare, 0
-  %sh = select i1 %spare0, i64 %spare, i64 0
-  %up = shl i64 %sum1, %sh
-  %value = ashr i64 %up, %sh
-  %r0 = insertvalue {{ i64, i64 }} undef, i64 %value, 0
-  %r1 = insertvalue {{ i64, i64 }} %r0, i64 %p1, 1
-  ret {{ i64, i64 }} %r1
-}}
+    code: bytes
+    functions: dict[str, int]
+    layout: Layout | None
+    """None: this Unicorn is not one that can be counted on."""
 
-; how many instructions of block %tb start at or in front of address %rip
-define internal i64 @started(i64 %tb, i64 %rip) {{
-start:
-  %code = call i64 @tb_code(i64 %tb)
-  %size = call i64 @tb_code_size(i64 %tb)
-  %table = add i64 %code, %size
-  %n = call i64 @tb_icount(i64 %tb)
-  %first = call i64 @tb_pc(i64 %tb)
-  br label %loop
-loop:
-  %i = phi i64 [ 0, %start ], [ %i1, %next ]
-  %pc = phi i64 [ %first, %start ], [ %pc1, %next ]
-  %p = phi i64 [ %table, %start ], [ %p3, %next ]
-  %go = icmp ult i64 %i, %n
-  br i1 %go, label %row, label %done
-row:
-  %d1 = call {{ i64, i64 }} @sleb128(i64 %p)
-  %step = extractvalue {{ i64, i64 }} %d1, 0
-  %p1 = extractvalue {{ i64, i64 }} %d1, 1
-  %pc1 = add i64 %pc, %step
-  %beyond = icmp ugt i64 %pc1, %rip
-  br i1 %beyond, label %done, label %next
-next:
-  %d2 = call {{ i64, i64 }} @sleb128(i64 %p1)
-  %p2 = extractvalue {{ i64, i64 }} %d2, 1
-  %d3 = call {{ i64, i64 }} @sleb128(i64 %p2)
-  %p3 = extractvalue {{ i64, i64 }} %d3, 1
-  %i1 = add i64 %i, 1
-  br label %loop
-done:
-  ret i64 %i
-}}
+    def to_json(self) -> str:
+        """As text, with a digest that tells a damaged one."""
+        layout = None if self.layout is None else astuple(self.layout)
+        kept = {"functions": self.functions, "layout": layout, "code": self.code.hex()}
+        return json.dumps(kept | {"digest": _digest(json.dumps(kept))})
 
-; is address %rip in block %tb?
-define internal i1 @inside(i64 %tb, i64 %rip) alwaysinline {{
-  %pc = call i64 @tb_pc(i64 %tb)
-  %off = sub i64 %rip, %pc
-  %size = call i64 @tb_size(i64 %tb)
-  %in = icmp ult i64 %off, %size
-  ret i1 %in
-}}
-
-define internal i64 @begun_now(i8* %uc, i64* %c) {{
-  %limit = call i64 @get_limit(i64* %c)
-  %left = call i64 @get_left(i64* %c)
-  %entered = sub i64 %limit, %left
-  %tb = call i64 @get_tb(i64* %c)
-  %none = icmp eq i64 %tb, 0
-  br i1 %none, label %whole, label %look
-look:
-  %buffer = getelementptr i64, i64* %c, i64 {CTX["rip"]}
-  %f = call i64 @get_uc_reg_read(i64* %c)
-  %fp = inttoptr i64 %f to i32 (i8*, i32, i64*)*
-  %status = call i32 %fp(i8* %uc, i32 {_RIP}, i64* %buffer)
-  %rip = load i64, i64* %buffer
-  %in = call i1 @inside(i64 %tb, i64 %rip)
-  br i1 %in, label %part, label %whole
-part:
-  %k = call i64 @started(i64 %tb, i64 %rip)
-  %n = call i64 @tb_icount(i64 %tb)
-  %before = sub i64 %entered, %n
-  %sum = add i64 %before, %k
-  ret i64 %sum
-whole:
-  ret i64 %entered
-}}
-
-define i64 @begun(i8* %uc, i64* %c) {{
-  %v = call i64 @begun_now(i8* %uc, i64* %c)
-  ret i64 %v
-}}
-
-define internal void @stop(i8* %uc, i64* %c) {{
-  %f = call i64 @get_uc_emu_stop(i64* %c)
-  %fp = inttoptr i64 %f to i32 (i8*)*
-  %status = call i32 %fp(i8* %uc)
-  ret void
-}}
-
-; What `block` does not settle at once: a block that does not fit into what is left, one of a
-; limited number of instructions, one whose description is not where it should be.
-define internal void @odd_block(i8* %uc, i64 %addr, i64 %ret, i64* %c, i64 %tb) noinline {{
-start:
-  %pc = call i64 @tb_pc(i64 %tb)
-  %code = call i64 @tb_code(i64 %tb)
-  %off = sub i64 %ret, %code
-  %d1 = icmp ne i64 %pc, %addr
-  %d2 = icmp ugt i64 %off, 128
-  %stranger = or i1 %d1, %d2
-  %n = call i64 @tb_icount(i64 %tb)
-  %cf = call i64 @tb_cflags(i64 %tb)
-  %count = and i64 %cf, {COUNT_MASK}
-  %left = call i64 @get_left(i64* %c)
-  br i1 %stranger, label %lost, label %known
-lost:
-  call void @set_flags(i64* %c, i64 {LOST})
-  call void @set_at(i64* %c, i64 %ret)
-  call void @stop(i8* %uc, i64* %c)
-  ret void
-known:
-  ; A block of a limited number of instructions in the middle of a run: a store that hit its own
-  ; block is done again, alone. What lies behind it in the block before has not run.
-  %prev = call i64 @get_tb(i64* %c)
-  %has = icmp ne i64 %prev, 0
-  %limited = icmp ne i64 %count, 0
-  %maybe = and i1 %has, %limited
-  br i1 %maybe, label %again, label %check
-again:
-  %in = call i1 @inside(i64 %prev, i64 %addr)
-  br i1 %in, label %undo, label %check
-undo:
-  %k = call i64 @started(i64 %prev, i64 %addr)
-  %k1 = sub i64 %k, 1
-  %pn = call i64 @tb_icount(i64 %prev)
-  %back = sub i64 %pn, %k1
-  %left1 = add i64 %left, %back
-  br label %check
-check:
-  %have = phi i64 [ %left, %known ], [ %left, %again ], [ %left1, %undo ]
-  %after = sub i64 %have, %n
-  %short = icmp slt i64 %after, 0
-  br i1 %short, label %spent, label %enter
-enter:
-  call void @set_left(i64* %c, i64 %after)
-  call void @set_tb(i64* %c, i64 %tb)
-  ret void
-spent:
-  call void @set_left(i64* %c, i64 %have)
-  call void @set_tb(i64* %c, i64 0)
-  call void @set_flags(i64* %c, i64 {OUT_OF_BUDGET})
-  call void @set_at(i64* %c, i64 %addr)
-  call void @stop(i8* %uc, i64* %c)
-  ret void
-}}
-
-define void @block(i8* %uc, i64 %addr, i32 %size, i64* %c) {{
-start:
-  ; The block's description lies in front of its code, and its code has just called.
-  %r = call i8* @llvm.returnaddress(i32 0)
-  %ret = ptrtoint i8* %r to i64
-  %ret1 = sub i64 %ret, 1
-  %code = and i64 %ret1, -64
-  %head = call i64 @get_tb_head(i64* %c)
-  %tb = sub i64 %code, %head
-  %pc = call i64 @tb_pc(i64 %tb)
-  %tcode = call i64 @tb_code(i64 %tb)
-  %n = call i64 @tb_icount(i64 %tb)
-  %cf = call i64 @tb_cflags(i64 %tb)
-  %left = call i64 @get_left(i64* %c)
-  %rest = sub i64 %left, %n
-  %d1 = xor i64 %pc, %addr
-  %d2 = xor i64 %tcode, %code
-  %d3 = and i64 %cf, {COUNT_MASK}
-  %d12 = or i64 %d1, %d2
-  %d = or i64 %d12, %d3
-  %odd = icmp ne i64 %d, 0
-  %over = icmp slt i64 %rest, 0
-  %slow0 = or i1 %odd, %over
-  %slow1 = call i1 @llvm.expect.i1(i1 %slow0, i1 0)
-  br i1 %slow1, label %slow, label %fast
-fast:
-  call void @set_left(i64* %c, i64 %rest)
-  call void @set_tb(i64* %c, i64 %tb)
-  ret void
-slow:
-  tail call void @odd_block(i8* %uc, i64 %addr, i64 %ret, i64* %c, i64 %tb)
-  ret void
-}}
-
-define internal void @leave(i8* %uc, i64* %c) {{
-  %want = call i64 @get_leave(i64* %c)
-  %no = icmp eq i64 %want, 0
-  br i1 %no, label %stay, label %go
-go:
-  call void @set_leave(i64* %c, i64 0)
-  call void @stop(i8* %uc, i64* %c)
-  %f = call i64 @get_check_exit(i64* %c)
-  %fp = inttoptr i64 %f to void (i8*, i32)*
-  call void %fp(i8* %uc, i32 0)
-  ret void
-stay:
-  ret void
-}}
-
-define void @port_out(i8* %uc, i32 %port, i32 %size, i32 %value, i64* %c) {{
-  %door = call i64 @get_doorbell(i64* %c)
-  %door32 = trunc i64 %door to i32
-  %same = icmp eq i32 %port, %door32
-  %wide = icmp ugt i32 %size, 1
-  %serve = call i64 @get_serve(i64* %c)
-  %ready = icmp ne i64 %serve, 0
-  %ring0 = and i1 %same, %wide
-  %ring = and i1 %ring0, %ready
-  br i1 %ring, label %native, label %python
-native:
-  %begun = call i64 @begun_now(i8* %uc, i64* %c)
-  %clock = call i64 @get_clock(i64* %c)
-  %now = add i64 %clock, %begun
-  %words = getelementptr i64, i64* %c, i64 {CTX["words"]}
-  %ram = getelementptr i64, i64* %c, i64 {CTX["ram"]}
-  %cpu = call i64 @get_cpu(i64* %c)
-  %fp = inttoptr i64 %serve to i64 (i64*, i64*, i64, i64)*
-  call void @set_serving(i64* %c, i64 1)
-  %answer = call i64 %fp(i64* %words, i64* %ram, i64 %cpu, i64 %now)
-  call void @set_serving(i64* %c, i64 0)
-  call void @set_answer(i64* %c, i64 %answer)
-  %done = icmp eq i64 %answer, 0
-  br i1 %done, label %served, label %python
-served:
-  %rings = call i64 @get_rings(i64* %c)
-  %rings1 = add i64 %rings, 1
-  call void @set_rings(i64* %c, i64 %rings1)
-  ret void
-python:
-  %sofar = call i64 @begun_now(i8* %uc, i64* %c)
-  call void @set_begun(i64* %c, i64 %sofar)
-  %f = call i64 @get_python_out(i64* %c)
-  %pp = inttoptr i64 %f to void (i8*, i32, i32, i32, i64*)*
-  call void %pp(i8* %uc, i32 %port, i32 %size, i32 %value, i64* %c)
-  call void @set_begun(i64* %c, i64 0)
-  call void @leave(i8* %uc, i64* %c)
-  ret void
-}}
-
-define i32 @port_in(i8* %uc, i32 %port, i32 %size, i64* %c) {{
-  %count = call i64 @begun_now(i8* %uc, i64* %c)
-  call void @set_begun(i64* %c, i64 %count)
-  %f = call i64 @get_python_in(i64* %c)
-  %pp = inttoptr i64 %f to i32 (i8*, i32, i32, i64*)*
-  %v = call i32 %pp(i8* %uc, i32 %port, i32 %size, i64* %c)
-  call void @set_begun(i64* %c, i64 0)
-  call void @leave(i8* %uc, i64* %c)
-  ret i32 %v
-}}
-
-define internal i64 @control(i64* %values, i64 %n) alwaysinline {{
-  %p = getelementptr i64, i64* %values, i64 %n
-  %v = load i64, i64* %p
-  ret i64 %v
-}}
-
-define zeroext i1 @fill(i8* %uc, i64 %va, i32 %kind, i64* %entry, i64* %c) {{
-start:
-  %r = call i64 @get_uc_reg_read_batch(i64* %c)
-  %rp = inttoptr i64 %r to i32 (i8*, i64, i64, i32)*
-  %ids = call i64 @get_control_ids(i64* %c)
-  %pointers = call i64 @get_control_pointers(i64* %c)
-  %status = call i32 %rp(i8* %uc, i64 %ids, i64 %pointers, i32 5)
-  %at = call i64 @get_controls(i64* %c)
-  %values = inttoptr i64 %at to i64*
-  %cr0 = call i64 @control(i64* %values, i64 0)
-  %cr3 = call i64 @control(i64* %values, i64 1)
-  %cr4 = call i64 @control(i64* %values, i64 2)
-  %cs = call i64 @control(i64* %values, i64 3)
-  %efer = call i64 @control(i64* %values, i64 5)
-  %cpl = and i64 %cs, 3
-  %ring3 = icmp eq i64 %cpl, 3
-  %user = zext i1 %ring3 to i64
-  %access32 = sub i32 %kind, {_FIRST_ACCESS}
-  %access = zext i32 %access32 to i64
-  %words = getelementptr i64, i64* %c, i64 {CTX["words"]}
-  %ram = getelementptr i64, i64* %c, i64 {CTX["ram"]}
-  %w = call i64 @get_walk(i64* %c)
-  %wp = inttoptr i64 %w to i64 (i64*, i64*, i64, i64, i64, i64, i64, i64, i64)*
-  %result = call i64 %wp(i64* %words, i64* %ram, i64 %va, i64 %access, i64 %user, i64 %cr0,
-    i64 %cr3, i64 %cr4, i64 %efer)
-  %refused = icmp slt i64 %result, 0
-  br i1 %refused, label %no, label %yes
-yes:
-  %page = and i64 %result, -4096
-  store i64 %page, i64* %entry
-  %rights64 = and i64 %result, 7
-  %rights = trunc i64 %rights64 to i32
-  %second = getelementptr i64, i64* %entry, i64 1
-  %field = bitcast i64* %second to i32*
-  store i32 %rights, i32* %field
-  ret i1 true
-no:
-  ret i1 false
-}}
-"""
-
-_PARTS = (
-    _part("tb_pc", 0, 64)
-    + _part("tb_size", TB_SIZE, 16)
-    + _part("tb_icount", TB_ICOUNT, 16)
-    + _part("tb_cflags", TB_CFLAGS, 32)
-    + _part("tb_code", TB_CODE, 64)
-    + _part("tb_code_size", TB_CODE_SIZE, 64)
-)
-SOURCE = "".join(_field(name) for name in CTX) + _PARTS + _ROUTINES
+    @classmethod
+    def from_json(cls, text: str) -> Made:
+        """What `to_json` gave. Raises `ValueError` for anything else."""
+        try:
+            kept = json.loads(text)
+            digest = kept.pop("digest")
+            if digest != _digest(json.dumps(kept)):
+                raise ValueError("digest")
+            functions = {name: int(kept["functions"][name]) for name in FUNCTIONS}
+            layout = None if kept["layout"] is None else Layout(*map(int, kept["layout"]))
+            return cls(bytes.fromhex(kept["code"]), functions, layout)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"not native code: {error!r}") from None
 
 
 @cache
-def load() -> dict[str, int] | None:
-    """Addresses of the routines, by name; None where there can be none. They live as long as the
-    process."""
-    if platform.machine() not in ("x86_64", "AMD64"):
+def load() -> Native | None:
+    """The routines, mapped into this process, and the layout; None where there can be none."""
+    if platform.machine() not in ("x86_64", "AMD64") or not hasattr(os, "fork"):
         return None
-    code, offsets = _from_disk() or _compile_and_keep()
-    if not code:
+    if util.find_spec("llvmlite") is None or util.find_spec("elftools") is None:
         return None
+    name = f"native-{_key()}.json"
+    made = _from_disk(name)
+    if made is None:
+        made = _from_child()
+        if made is not None:
+            _keep(name, made)
+    if made is None or made.layout is None:
+        return None
+    base = map_code(made.code)
+    if not base:
+        return None
+    return Native({name: base + offset for name, offset in made.functions.items()}, made.layout)
+
+
+def map_code(code: bytes) -> int:
+    """Address of `code`, mapped to be executed for as long as the process lives; 0 when the host
+    does not allow that."""
     try:
-        area = mmap.mmap(-1, len(code), prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
-    except OSError:
-        return None
-    area[:] = code
-    pin = ctypes.c_char.from_buffer(area)
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        area = mmap.mmap(-1, len(code), flags, mmap.PROT_READ | mmap.PROT_WRITE)
+        area[:] = code
+        pin = ctypes.c_char.from_buffer(area)
+        address = ctypes.addressof(pin)
+        protect = ctypes.CDLL(None, use_errno=True).mprotect
+        protect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+        if protect(address, len(code), mmap.PROT_READ | mmap.PROT_EXEC):
+            return 0
+    except (OSError, AttributeError):
+        return 0
     _mapped.append(pin)
-    base = ctypes.addressof(pin)
-    return {name: base + offsets[name] for name in _FUNCTIONS}
+    return address
 
 
 _mapped: list[Any] = []
 
 
-def _path() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    digest = hashlib.sha256(SOURCE.encode()).hexdigest()[:16]
-    return Path(base) / "numalab" / f"engine-{digest}.json"
-
-
-def _from_disk() -> tuple[bytes, dict[str, int]] | None:
-    try:
-        kept = json.loads(_path().read_text("ascii"))
-        code = bytes.fromhex(kept["code"])
-        offsets = {name: int(kept["functions"][name]) for name in _FUNCTIONS}
-        if hashlib.sha256(code).hexdigest() != kept["digest"]:
-            return None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return code, offsets
-
-
-def _compile_and_keep() -> tuple[bytes, dict[str, int]]:
-    if util.find_spec("llvmlite") is None or util.find_spec("elftools") is None:
-        return b"", {}
-    code, offsets = compile_source()
-    kept = {"digest": hashlib.sha256(code).hexdigest(), "functions": offsets, "code": code.hex()}
-    path = _path()
-    with contextlib.suppress(OSError):  # a cache that cannot be written is no error
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps(kept), "ascii")
-        part.replace(path)
-    return code, offsets
-
-
 def compile_source() -> tuple[bytes, dict[str, int]]:
-    """The machine code of SOURCE, and where in it the routines begin (bytes). Raises `ValueError`
-    if it depends on anything outside itself."""
+    """The machine code of `nativeir.SOURCE` and of the page walk, and where in it the routines
+    begin (bytes). Raises `ValueError` if it depends on anything outside itself."""
     import io
 
     import llvmlite.binding as llvm
     from elftools.elf.elffile import ELFFile
 
+    from machine.wordcode import compile_functions
+
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    module = llvm.parse_assembly(SOURCE)
+    module = llvm.parse_assembly(SOURCE + compile_functions(_WALK, ["walk"]))
     module.verify()
     target = llvm.Target.from_default_triple()
     machine = target.create_target_machine(opt=3, reloc="pic", codemodel="small")
@@ -507,4 +157,78 @@ def compile_source() -> tuple[bytes, dict[str, int]]:
     code = elf.get_section_by_name(".text").data()
     symbols = elf.get_section_by_name(".symtab")
     found = {symbol.name: int(symbol["st_value"]) for symbol in symbols.iter_symbols()}
-    return code, {name: found[name] for name in _FUNCTIONS}
+    return code, {name: found[name] for name in FUNCTIONS}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _key() -> str:
+    """What the child's findings depend on: the routines, the ways of finding, and the library."""
+    here = Path(__file__).parent
+    library = os.stat(uclib._name)
+    known = [unicorn.__version__, uclib._name, str(library.st_size), str(library.st_mtime_ns)]
+    known += [(here / f"{name}.py").read_text() for name in _SOURCES]
+    return _digest("\0".join([SOURCE, *known]))[:24]
+
+
+def _directories() -> list[Path]:
+    """Where the findings may be kept, best first."""
+    import tempfile
+
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return [Path(home) / "numalab", Path(tempfile.gettempdir()) / f"numalab-{os.getuid()}"]
+
+
+def _trusted(directory: Path) -> bool:
+    """True if `directory` is this user's own and nobody else can write there: what lies in it will
+    be executed."""
+    try:
+        known = directory.lstat()
+    except OSError:
+        return False
+    own = known.st_uid == os.getuid() and not known.st_mode & 0o022
+    return own and directory.is_dir() and not directory.is_symlink()
+
+
+def _from_disk(name: str) -> Made | None:
+    for directory in _directories():
+        if _trusted(directory):
+            with contextlib.suppress(OSError, ValueError):
+                return Made.from_json((directory / name).read_text("ascii"))
+    return None
+
+
+def _keep(name: str, made: Made) -> None:
+    """Write a cache file whole. One that cannot be written is no error."""
+    for directory in _directories():
+        with contextlib.suppress(OSError):
+            directory.mkdir(0o700, parents=True, exist_ok=True)
+            if not _trusted(directory):
+                continue
+            part = directory / f"{name}.{os.getpid()}"
+            part.write_text(made.to_json(), "ascii")
+            part.replace(directory / name)
+            return
+
+
+def _from_child() -> Made | None:
+    """Let a child process make it; None when that came to no end, or to a bad one."""
+    import subprocess
+
+    if not sys.executable:
+        return None
+    command = [sys.executable, "-I", "-S", "-c", _CHILD, *map(os.path.abspath, sys.path)]
+    try:
+        said = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=SECONDS,
+            check=True,
+        )
+        return Made.from_json(said.stdout.decode("ascii"))
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None

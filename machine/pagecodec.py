@@ -40,12 +40,12 @@ _SCAN = 4096
 
 
 def used_pages(memory: PhysicalMemory) -> Iterator[tuple[Frames, Pages]]:
-    """All pages of RAM that are not zero, ascending, at most `CHUNK` at a time. Takes time by what
-    has been touched, whatever the size of the machine."""
-    rows = memory.q.reshape(-1, WORDS)
+    """All pages of RAM and storage that are not zero, ascending, at most `CHUNK` at a time. Takes
+    time by what has been touched, whatever the size of the machine."""
+    rows = memory.rows
     waiting: list[Frames] = []
     count = 0
-    for start, end in memory.touched():
+    for start, end in memory.touched(0, memory.end):
         for first in range(start >> 12, end >> 12, _SCAN):
             part = rows[first : min(first + _SCAN, end >> 12)]
             found = np.flatnonzero(part.any(axis=1)) + first

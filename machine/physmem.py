@@ -9,6 +9,10 @@ single cells), `u8` and `q` (NumPy, the fast way for bulk work), and the engines
 the mapping itself (`host_address`). What is behind it on the host, `backing` knows; how it
 goes back to an earlier moment, `history`. A fork leaves both processes with RAM of their own.
 
+Behind the last bank the mapping may go on with *storage*: the contents of the modelled disks. No
+bus answers there, no CPU sees it; `words` alone reaches it, so that a transfer between a disk and
+RAM is a copy within one array, and checkpoints and snapshots carry disks as they carry RAM.
+
 The views are unchecked, they are the allocator's hot path. `read`, `write` and their sized forms
 check that every byte lies in RAM and raise `BusError` naming the address.
 """
@@ -35,6 +39,8 @@ if TYPE_CHECKING:
     from machine.topology import Topology
 
 PAGE_SIZE = 4096
+STORAGE_SIZE = 1 << 30
+"""Bytes of storage that a machine has."""
 _U64 = (1 << 64) - 1
 _MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
 
@@ -57,7 +63,8 @@ class PhysicalMemory:
     """The RAM of one machine. Raises `TopologyError` for banks that are empty, unaligned or
     overlap, `BringUpError` when the host has no address space left."""
 
-    def __init__(self, banks: Iterable[Bank]) -> None:
+    def __init__(self, banks: Iterable[Bank], storage: int = 0) -> None:
+        """`storage`: bytes of disks behind the last bank, page aligned."""
         self.banks: tuple[Bank, ...] = tuple(sorted(banks, key=lambda bank: bank.start))
         if not self.banks:
             raise TopologyError("physical memory needs at least one RAM bank")
@@ -77,55 +84,70 @@ class PhysicalMemory:
         """Physical [start, end) of RAM with touching banks merged: what the bus answers."""
         self._starts = [start for start, _ in self.extents]
         self.size: int = self.extents[-1][1]
-        """Bytes of the mapping: the end of the last bank, holes included."""
+        """Bytes up to the end of the last bank, holes included."""
+        if storage < 0 or storage % PAGE_SIZE:
+            raise TopologyError(f"storage of {storage:#x} bytes is not page aligned")
+        self.end: int = self.size + storage
+        """Bytes of the mapping: storage is [size, end)."""
         try:
             self._map = mmap.mmap(
                 -1,
-                self.size,
+                self.end,
                 flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE,
                 prot=mmap.PROT_READ | mmap.PROT_WRITE,
             )
         except (OSError, ValueError, OverflowError) as error:
-            raise BringUpError(f"cannot reserve {self.size:#x} bytes of RAM: {error}") from None
+            raise BringUpError(f"cannot reserve {self.end:#x} bytes of RAM: {error}") from None
         # from_buffer exports the mapping, so what is addressed cannot be unmapped behind it.
         self._anchor = ctypes.c_char.from_buffer(self._map)
         self._base = ctypes.addressof(self._anchor)
-        self.backing = Backing(self._base, self.size)
+        self.backing = Backing(self._base, self.end)
         self.rewinds = 0
         """How often RAM has gone back: whoever keeps something derived from it compares."""
-        self.bytes: memoryview = memoryview(self._map)
+        whole = memoryview(self._map)
+        self.bytes: memoryview = whole[: self.size]
         """Every physical byte, unchecked."""
-        self.words: memoryview = self.bytes.cast("q")
-        """Every aligned 64-bit word as a signed integer, unchecked; index = physical >> 3."""
+        self.words: memoryview = whole.cast("q")
+        """Every aligned 64-bit word as a signed integer, unchecked; index = physical >> 3. Storage
+        follows."""
 
     @classmethod
     def for_topology(cls, topology: Topology) -> PhysicalMemory:
-        """The RAM of a machine with this topology, one bank for each of its `ram_ranges`."""
-        return cls(
+        """The RAM of a machine with this topology, one bank for each of its `ram_ranges`, and
+        `STORAGE_SIZE` bytes of storage."""
+        banks = (
             Bank(piece.start, piece.end, f"node{piece.nid}@{piece.start:#x}")
             for piece in topology.ram_ranges
         )
+        return cls(banks, STORAGE_SIZE)
 
     @cached_property
     def q(self) -> npt.NDArray[np.int64]:
-        """NumPy's view of `words`."""
+        """NumPy's view of RAM's words."""
         import numpy as np
 
-        return np.frombuffer(self._map, dtype=np.int64)
+        return np.frombuffer(self._map, dtype=np.int64, count=self.size // 8)
+
+    @cached_property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """NumPy's view of RAM and storage, one row of 512 words a page."""
+        import numpy as np
+
+        return np.frombuffer(self._map, dtype=np.int64).reshape(-1, PAGE_SIZE // 8)
 
     @cached_property
     def u8(self) -> npt.NDArray[np.uint8]:
         """NumPy's view of `bytes`."""
         import numpy as np
 
-        return np.frombuffer(self._map, dtype=np.uint8)
+        return np.frombuffer(self._map, dtype=np.uint8, count=self.size)
 
     @cached_property
     def history(self) -> RamHistory:
         """The checkpoints of this RAM (`Machine.checkpoint` takes them with everything else)."""
-        from machine.ramhistory import WORDS, RamHistory
+        from machine.ramhistory import RamHistory
 
-        return RamHistory(self.backing, self.q.reshape(-1, WORDS))
+        return RamHistory(self.backing, self.rows)
 
     def host_address(self, phys: int = 0) -> int:
         """Address in this process of physical byte `phys` (which need not be RAM)."""
@@ -139,6 +161,10 @@ class PhysicalMemory:
             return False
         index = bisect_right(self._starts, addr) - 1
         return index >= 0 and addr + n <= self.extents[index][1]
+
+    def is_backed(self, addr: int, n: int = 1) -> bool:
+        """True when all of the `n` bytes at `addr` are RAM, or all of them storage."""
+        return self.is_ram(addr, n) or self.size <= addr < addr + n <= self.end
 
     def check(self, addr: int, n: int) -> None:
         """Raise `BusError` unless the `n` bytes at physical `addr` are all RAM."""
@@ -219,7 +245,7 @@ class PhysicalMemory:
     def touched(self, start: int = 0, end: int | None = None) -> Runs:
         """Parts of physical [start, end), page aligned, that may hold something but zeroes, as
         ascending (start, end). Takes time by what is there, not by the size of the range."""
-        return self.backing.touched(start, end)
+        return self.backing.touched(start, self.size if end is None else end)
 
     def zero(self, start: int, end: int) -> None:
         """Physical [start, end), page aligned, reads as zero; pages never used stay unused."""
@@ -231,7 +257,7 @@ class PhysicalMemory:
     def clear(self) -> None:
         """Make all RAM read as zero again (a power cycle) and, when there are no checkpoints, give
         its pages back to the host. Raises `BringUpError` when the host has no memory."""
-        if self.history.levels:
+        if self.history.levels or (self.end > self.size and self.touched(self.size, self.end)):
             self.zero(0, self.size)
             return
         try:

@@ -49,7 +49,7 @@ from machine.outfile import replacing
 from machine.topology import Node, Topology
 
 MAGIC = b"numalab\x1a"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_STATE, MAX_BLOBS = 4 << 20, 64 << 20
 """Bytes of the state as JSON, and of all byte strings in it."""
 MAX_QUANTUM = 1 << 40
@@ -182,6 +182,10 @@ def _check_file(file: BinaryIO) -> int:
         )
     if version < 1 or reserved:
         raise SnapshotError("altered: the header is damaged")
+    if version < FORMAT_VERSION:
+        raise SnapshotError(
+            f"written by an older numalab (format {version}, this one reads {FORMAT_VERSION})"
+        )
     if size < told:
         raise SnapshotError(f"truncated: {size:,} of {told:,} bytes")
     if size > told:
@@ -268,7 +272,8 @@ def _integer(value: object) -> int:
 def _check_room(machine: Machine, pages: int) -> None:
     """Refuse what would drive the host out of memory before any of it is read."""
     memory = machine.memory
-    if pages > sum(end - start for start, end in memory.extents) >> 12:
+    room = sum(end - start for start, end in memory.extents) + memory.end - memory.size
+    if pages > room >> 12:
         raise SnapshotError(f"{pages:,} pages of RAM are more than the machine has")
     available = _available_memory()
     if available is not None and pages << 12 > available:
@@ -289,10 +294,9 @@ def _available_memory() -> int | None:
 
 def _read_ram(file: BinaryIO, machine: Machine, count: int) -> None:
     from machine.pagecodec import HEADER, check_header, unpack
-    from machine.ramhistory import WORDS
 
     memory = machine.memory
-    rows = memory.q.reshape(-1, WORDS)
+    rows = memory.rows
     above, left = 0, count
     while header := file.read(HEADER.size):
         if len(header) != HEADER.size:
@@ -303,7 +307,7 @@ def _read_ram(file: BinaryIO, machine: Machine, count: int) -> None:
             raise SnapshotError("the chunks of RAM are not in order")
         above = int(frames[-1]) + 1
         for start, end in _runs(frames.tolist()):
-            if not memory.is_ram(start << 12, (end - start) << 12):
+            if not memory.is_backed(start << 12, (end - start) << 12):
                 raise SnapshotError(f"there is no RAM at frames {start:#x} to {end - 1:#x}")
         rows[frames] = pages
     if left:

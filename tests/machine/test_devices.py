@@ -87,3 +87,53 @@ def test_a_restored_device_is_the_one_saved() -> None:
     assert other.save() == uart.save()
     assert other.port_read(0, 0, 1) == ord("w")
     assert screen.output == b"text"
+
+
+def rises(uart: Uart16550) -> list[int]:
+    seen: list[int] = []
+    uart.irq.connect(lambda level: seen.append(level) if level else None)
+    return seen
+
+
+def test_an_empty_transmitter_interrupts_once_until_something_is_sent() -> None:
+    uart = Uart16550()
+    seen = rises(uart)
+    uart.port_write(0, 1, 1, 0x02)
+    assert len(seen) == 1
+    assert uart.port_read(0, 2, 1) == 0x02
+    assert uart.port_read(0, 2, 1) == 0x01
+    uart.port_write(0, 0, 1, 0x41)
+    assert len(seen) == 2
+
+
+def test_received_bytes_interrupt_as_long_as_they_wait() -> None:
+    uart = Uart16550()
+    uart.feed(b"ab")
+    assert not uart.irq.level
+    uart.port_write(0, 1, 1, 0x01)
+    assert uart.irq.level
+    assert uart.port_read(0, 2, 1) == 0x04
+    assert uart.port_read(0, 0, 1) == 0x61
+    assert uart.irq.level
+    uart.port_read(0, 0, 1)
+    assert not uart.irq.level
+
+
+def test_a_change_of_the_modem_inputs_interrupts_until_it_is_read() -> None:
+    uart = Uart16550()
+    uart.port_write(0, 4, 1, 0x10)
+    uart.port_read(0, 6, 1)
+    uart.port_write(0, 1, 1, 0x08)
+    uart.port_write(0, 4, 1, 0x12)
+    assert uart.irq.level
+    assert uart.port_read(0, 6, 1) & 0x11 == 0x11
+    assert not uart.irq.level
+
+
+def test_a_reset_forgets_the_settings_and_keeps_the_output() -> None:
+    uart = Uart16550()
+    uart.port_write(0, 0, 1, 0x41)
+    uart.port_write(0, 7, 1, 0x5A)
+    uart.reset()
+    assert uart.port_read(0, 7, 1) == 0
+    assert uart.text == "A"

@@ -4,6 +4,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 GDT, TSS, FAR = 0x110000, 0x112000, 0x102000
 USER_CODE = 0x101000
 
@@ -62,3 +64,103 @@ def test_code_that_merely_looks_like_ltr_is_undisturbed(guest: Callable[..., Any
     stop = machine.run(1000)
     assert (stop.kind, stop.instructions) == ("halt", 1 + 50 * 3 + 1)
     assert machine.cpus[0].regs.rax == 0x90D8000F
+
+
+def test_the_apic_base_is_read_and_written_for_the_engine(guest: Callable[..., Any]) -> None:
+    # mov ecx, 0x1b; rdmsr; mov rbx, rax; and ah, 0xf7; wrmsr; rdmsr; hlt
+    machine = guest().start("b91b000000 0f32 4889c3 80e4f7 0f30 0f32 f4")
+    stop = machine.run(100)
+    regs = machine.cpus[0].regs
+    assert (stop.kind, stop.instructions) == ("halt", 7)
+    assert (regs.rbx, regs.rax, regs.rdx) == (0xFEE00900, 0xFEE00100, 0)
+
+
+def test_other_msrs_are_the_engines(guest: Callable[..., Any]) -> None:
+    # wrmsr of the page attribute table, and back
+    machine = guest().start("b977020000 b806040706 ba06040706 0f30 31c0 31d2 0f32 f4")
+    stop = machine.run(100)
+    assert (stop.kind, stop.instructions) == ("halt", 8)
+    assert machine.cpus[0].regs.rax == 0x06070406
+
+
+def test_the_time_stamp_counter_can_be_set(guest: Callable[..., Any]) -> None:
+    machine = guest().start("b910000000 31c0 ba01000000 0f30 0f31 90 f4")
+    machine.run(100)
+    regs = machine.cpus[0].regs
+    assert regs.rdx == 1
+    assert regs.rax == 2  # the WRMSR itself, and the RDTSC
+
+
+def test_cr8_is_the_priority_of_the_local_apic(guest: Callable[..., Any]) -> None:
+    # mov eax, 9; mov cr8, rax; xor eax, eax; mov r9, cr8; hlt
+    machine = guest().start("b809000000 440f22c0 31c0 450f20c1 f4")
+    stop = machine.run(100)
+    assert (stop.kind, stop.instructions) == ("halt", 5)
+    assert machine.apics.apics[0].tpr == 0x90
+    assert machine.cpus[0].regs.r9 == 9
+
+
+def test_cr8_takes_no_more_than_four_bits(guest: Callable[..., Any]) -> None:
+    machine = guest().start("b810000000 440f22c0 f4")
+    machine.run(100)
+    assert machine.apics.apics[0].tpr == 0
+
+
+def with_interrupt(guest: Callable[..., Any], code: str) -> Any:
+    """A guest in which vector 0x40 counts in EBP and says so on the console; one is waiting."""
+    g = guest("1x64M")
+    g.put(descriptors(0, 0, 0x00AF9B000000FFFF, 0x00CF93000000FFFF), GDT)
+    handler = 0x103000
+    gate = handler & 0xFFFF | 0x10 << 16 | 0x8E00 << 32 | (handler >> 16) << 48
+    g.put(descriptors(gate, 0), 0x111000 + 0x400)
+    g.machine.memory.write_u64(4, 0x70000)  # the stack of ring 0, in the TSS at 0
+    g.put("ffc5 50 b049 e6e9 58 48cf", handler)
+    machine = g.start(code)
+    regs = machine.cpus[0].regs
+    regs.gdtr_base, regs.gdtr_limit = GDT, 0x1F
+    regs.idtr_base, regs.idtr_limit = 0x111000, 0xFFF
+    apic = machine.apics.apics[0]
+    apic.firmware_setup()
+    apic.accept(0, 0x40, False)
+    return machine
+
+
+# Each says "a", lets interrupts in for exactly one instruction boundary or more, and says "b".
+OPENERS = {
+    "sti": ("b061 e6e9 fb b062 e6e9 f4", "aIb"),
+    "sti and cli at once": ("b061 e6e9 fb fa b062 e6e9 f4", "ab"),
+    "popf": ("b061 e6e9 6802020000 9d b062 e6e9 f4", "aIb"),
+    "popf with a prefix": ("b061 e6e9 66680202 669d b062 e6e9 f4", "aIb"),
+    "iret": (
+        "b061 e6e9 6a18 6800000800 6802020000 6a10 6a00 48c70424 1e001000 48cf b062 e6e9 f4",
+        "aIb",
+    ),
+    "sysret": ("b061 e6e9 b91c001000 41bb02020000 eb08 9090909090909090 480f07 f4 f4 f4", "aI"),
+    "an immediate that looks like sti": ("b061 e6e9 b8fb9dcf00 b062 e6e9 f4", "ab"),
+}
+
+
+@pytest.mark.parametrize("name", OPENERS)
+@pytest.mark.parametrize("budget", [1000, 1])
+def test_an_interrupt_is_taken_right_where_the_flag_comes_on(
+    guest: Callable[..., Any], name: str, budget: int
+) -> None:
+    code, said = OPENERS[name]
+    machine = with_interrupt(guest, code)
+    for _ in range(60):
+        if machine.run(max_instructions=budget).kind != "budget":
+            break
+    assert machine.console.text == said
+
+
+def test_ltr_is_watched_however_much_else_there_is(
+    guest: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("machine.guard._MAX_WATCHED", 0)
+    stop = user_calls_through_a_gate(guest, "31c0 0f00d8", "f4").run(1000)
+    assert (stop.kind, "#TS" in stop.message) == ("fault", True)
+    code, _ = OPENERS["sti"]
+    machine = with_interrupt(guest, code)
+    machine.run(max_instructions=3)
+    machine.run(max_instructions=100)
+    assert machine.console.text == "aIb"  # a slice ended at the flag

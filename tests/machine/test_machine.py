@@ -91,6 +91,66 @@ def test_the_second_cpu_runs_on_the_same_ram(guest: Callable[..., Any]) -> None:
     assert g.machine.cpus[0].retired < 2 * g.machine.quantum
 
 
+WAIT = "f390 ebfc"
+
+
+def start_waiting(guest: Callable[..., Any], cpus: int) -> Machine:
+    g = guest(f"1x64M,cpus={cpus}")
+    for cpu in range(cpus):
+        g.start(WAIT, cpu, 0x100000 + 0x1000 * cpu)
+    machine: Machine = g.machine
+    return machine
+
+
+def test_turns_grow_to_a_quantum_while_all_cpus_wait(
+    guest: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = start_waiting(guest, 3)
+    limits: list[int] = []
+    run_slice = VCPU.run_slice
+
+    def noting(cpu: VCPU, limit: int) -> Any:
+        limits.append(limit)
+        return run_slice(cpu, limit)
+
+    monkeypatch.setattr(VCPU, "run_slice", noting)
+    machine.run(max_instructions=100_000)
+    turns = [64 << n // 3 for n in range(24)]
+    assert limits[:24] == turns
+    assert set(limits[24:-1]) == {10_000}
+
+
+def test_a_cpu_that_works_keeps_the_turns_of_those_that_wait_short(
+    guest: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = start_waiting(guest, 3)
+    machine.cpus[1].regs.rip = 0x10A000
+    machine.memory.write(0x10A000, bytes.fromhex("48ffc0 ebfb"))
+    limits: list[int] = []
+    run_slice = VCPU.run_slice
+
+    def noting(cpu: VCPU, limit: int) -> Any:
+        limits.append(limit)
+        return run_slice(cpu, limit)
+
+    monkeypatch.setattr(VCPU, "run_slice", noting)
+    machine.run(max_instructions=100_000)
+    assert set(limits[:-1]) == {64, 10_000}
+
+
+def test_how_a_wait_of_all_cpus_is_cut_makes_no_difference(guest: Callable[..., Any]) -> None:
+    whole, pieces = start_waiting(guest, 3), start_waiting(guest, 3)
+    whole.run(max_instructions=50_000)
+    for _ in range(50):
+        pieces.run(max_instructions=1000)
+    assert pieces.save() == whole.save()
+    again = start_waiting(guest, 3)
+    again.load(pieces.save())
+    for machine in (whole, again):
+        machine.run(max_instructions=12_345)
+    assert again.save() == whole.save()
+
+
 def test_a_cpu_in_a_pause_loop_takes_short_turns(guest: Callable[..., Any]) -> None:
     g = guest(quantum=1000)
     g.start("f390 ebfc", 0)
@@ -263,3 +323,194 @@ def test_importing_the_hardware_loads_neither_engine_nor_numpy() -> None:
         "sys.exit('unicorn' in sys.modules or 'numpy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def boot(code: str, topology: str = "1x32M", **registers: int) -> Machine:
+    """A machine in real mode at 0:0x1000."""
+    machine = Machine(Topology.parse(topology))
+    machine.memory.write(0x1000, bytes.fromhex(code))
+    machine.cpus[0].start_real(0, 0x1000, sp=0x8000, **registers)
+    return machine
+
+
+def test_a_halted_machine_jumps_to_the_next_event() -> None:
+    machine = boot("fb f4 b041 e6e9 fa f4")
+    machine.memory.write_u32(0x40 * 4, 0x2000)
+    machine.memory.write(0x2000, b"\xcf")
+    apic = machine.apics.apics[0]
+    apic.firmware_setup()
+    times: list[int] = []
+
+    def tick() -> None:
+        times.append(machine.clock.now)
+        apic.accept(0, 0x40, False)
+
+    machine.events.timer("test", tick).set(1_000_000_007)
+    stop = machine.run()
+    assert (stop.kind, times, machine.console.text) == ("halt", [1_000_000_007], "A")
+    assert stop.instructions == 7
+
+
+def test_a_slice_ends_exactly_at_an_event() -> None:
+    machine = boot("ebfe")
+    times: list[tuple[int, int]] = []
+
+    def tick() -> None:
+        times.append((machine.clock.now, machine.cpus[0].retired))
+        if len(times) < 4:
+            timer.set(machine.clock.now + 12_345)
+
+    timer = machine.events.timer("test", tick)
+    timer.set(3)
+    machine.run(max_instructions=100_000)
+    assert times == [(3 + 12_345 * n, 3 + 12_345 * n) for n in range(4)]
+
+
+def test_an_event_set_from_a_port_ends_the_slice_in_time() -> None:
+    machine = boot(f"{RING.replace('66', '')} ebfe")
+    times: list[int] = []
+    timer = machine.events.timer("test", lambda: times.append(machine.cpus[0].retired))
+
+    def handler(_cpu: int, _value: int) -> Verdict:
+        timer.set(machine.clock.now + 10)
+        machine.clock.advance(4)
+        return Verdict.CONTINUE
+
+    machine.doorbell.handler = handler
+    machine.run(max_instructions=100)
+    assert times == [8]  # two instructions, four for the ring, six of the loop
+
+
+def test_events_that_wake_nobody_do_not_go_on_for_ever() -> None:
+    machine = boot("fb f4")
+    timer = machine.events.timer("test", lambda: timer.set(machine.clock.now + 1))
+    timer.set(1)
+    assert machine.run().kind == "halt"
+
+
+def test_a_halt_with_interrupts_off_is_for_good_whatever_is_armed() -> None:
+    machine = boot("fa f4")
+    machine.events.timer("test", lambda: None).set(10**9)
+    assert machine.run().kind == "halt"
+    assert machine.clock.now == 2
+
+
+def test_a_reset_ends_the_run_or_boots_again() -> None:
+    machine = boot("b0fe e664 f4")  # the keyboard controller's pulse
+    stop = machine.run()
+    assert (stop.kind, stop.code, stop.instructions) == ("reset", 0, 2)
+    assert "reset the machine" in stop.message
+    machine = boot("b0fe e664 f4")
+    machine.no_reboot = False
+    machine.a20 = False
+    machine.apics.apics[0].firmware_setup()
+    machine.memory.write(0x3000, b"\xb0B\xe6\xe9\xfa\xf4")
+    machine.on_reset = lambda: machine.cpus[0].start_real(0, 0x3000)
+    stop = machine.run()
+    assert (stop.kind, machine.console.text, machine.a20) == ("halt", "B", True)
+    assert machine.apics.apics[0].svr == 0xFF
+
+
+def test_a_triple_fault_resets_a_machine_that_may_boot_again() -> None:
+    boots: list[int] = []
+    machine = Machine(Topology.parse("1x32M"))
+    machine.memory.write(0x1000, b"\x0f\x0b")
+    machine.memory.write(0x3000, b"\xfa\xf4")
+    machine.cpus[0].start_protected(0x1000)
+
+    def again() -> None:
+        boots.append(machine.clock.now)
+        machine.cpus[0].start_real(0, 0x3000)
+
+    machine.on_reset, machine.no_reboot = again, False
+    assert machine.run().kind == "halt"
+    assert len(boots) == 1
+
+
+def test_a_jump_to_itself_ends_the_run_if_asked_for() -> None:
+    machine = boot("fa ebfe")
+    assert machine.run(max_instructions=1000).kind == "budget"
+    machine.stop_on_loop = True
+    stop = machine.run(max_instructions=5_000_000)
+    assert (stop.kind, stop.code, stop.rip) == ("loop", 0, 0x1001)
+
+
+def test_with_interrupts_on_a_jump_to_itself_has_to_last() -> None:
+    machine = boot("fb ebfe")
+    machine.stop_on_loop = True
+    assert machine.run(max_instructions=100_000_000).kind == "budget"
+    stop = machine.run(max_instructions=400_000_000)
+    assert stop.kind == "loop"
+    assert 250_000_000 <= machine.clock.now < 300_000_000
+
+
+def test_timers_controllers_and_address_line_20_are_saved() -> None:
+    first = boot("fb f4")
+    first.a20 = False
+    first.open_bus = True
+    first.irq.set(4, 1)
+    first.apics.apics[0].write(0x380, 500)
+    first.apics.apics[0].write(0x320, 0x40)
+    first.run(max_instructions=1)
+    second = Machine(Topology.parse("1x32M"))
+    second.memory.u8[:] = first.memory.u8
+    second.load(first.save())
+    assert second.save() == first.save()
+    assert (second.a20, second.open_bus) == (False, True)
+    assert second.events.next == first.events.next
+    with pytest.raises(UsageError):
+        second.load(first.save() | {"timers": {"nobody": 1}})
+
+
+def test_who_schedules_is_asked_before_every_slice_and_may_change_registers(
+    guest: Callable[..., Any],
+) -> None:
+    machine = guest().start("ffc0 ebfc")  # inc eax; jmp back
+    seen: list[int] = []
+
+    def schedule(vcpu: VCPU) -> bool:
+        seen.append(vcpu.regs.rax)
+        vcpu.regs.rax = 1000
+        return True
+
+    machine.schedule = schedule
+    for _ in range(3):
+        machine.run(max_instructions=10)
+    assert seen == [0, 1005, 1005]
+
+
+def test_a_cpu_with_nothing_to_run_halts_when_its_scheduler_says_so(
+    guest: Callable[..., Any],
+) -> None:
+    machine = guest().start(SPIN)
+
+    def schedule(vcpu: VCPU) -> bool:
+        vcpu.state = "halted"
+        return False
+
+    machine.schedule = schedule
+    assert machine.run().kind == "halt"
+
+
+def test_a_page_can_be_served_in_the_middle_of_the_instruction(guest: Callable[..., Any]) -> None:
+    # mov rax, [4 GiB] twice; hlt
+    machine = guest().start("48a10000000001000000 48a10000000001000000 f4")
+    machine.memory.write_u64(0x3000, 0x4711)
+    asked: list[tuple[int, int]] = []
+
+    def serve(va: int, code: int) -> int:
+        asked.append((va, code))
+        return 0x3000 | 3
+
+    machine.cpus[0].page_fault = serve
+    assert machine.run().kind == "halt"
+    assert machine.cpus[0].regs.rax == 0x4711
+    assert asked == [(1 << 32, 0)]
+
+
+def test_what_is_not_served_at_once_is_a_fault_as_ever(guest: Callable[..., Any]) -> None:
+    machine = guest().start("48a10000000001000000 f4")
+    machine.cpus[0].page_fault = lambda va, code: -1
+    stop = machine.run()
+    assert stop.kind == "fault"
+    assert "read of 0x100000000: page not present" in stop.message

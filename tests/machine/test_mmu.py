@@ -29,6 +29,8 @@ from machine.mmu import (
     READ,
     RESERVED,
     WRITE,
+    page_fault_error,
+    translate_as,
     walk,
 )
 from machine.topology import GIB, MIB
@@ -210,3 +212,59 @@ def test_translate_reports_rights_and_changes_nothing(tables: Tables) -> None:
     assert (found.writable, found.user, found.executable) == (False, True, False)
     assert len(found.entries) == 4
     assert tables.memory.read(0, MIB) == before
+
+
+def tables_32(memory: PhysicalMemory) -> None:
+    """Two levels at 0x10000: 4 MiB at 0 and above 4 GiB (PSE-36), a page at 8 MiB, read-only."""
+    memory.write_u32(0x10000, 0x83)
+    memory.write_u32(0x10004, 0x83 | 1 << 13)
+    memory.write_u32(0x10008, 0x11007)
+    memory.write_u32(0x11004, 0x5005)
+
+
+def test_people_see_what_two_levels_of_tables_map() -> None:
+    memory = PhysicalMemory([Bank(0, 1 << 25, "low")])
+    tables_32(memory)
+    pse = (1 << 31 | 1, 0x10000, 0x10, 0)
+    found = translate_as(memory, *pse, 0x123456)
+    assert found is not None
+    assert (found.phys, found.page_size, found.entries) == (0x123456, 1 << 22, (0x10000,))
+    found = translate_as(memory, *pse, 0x412345)
+    assert found is not None
+    assert found.phys == 1 << 32 | 0x12345
+    found = translate_as(memory, *pse, 0x801234)
+    assert found is not None
+    assert (found.phys, found.writable, found.user) == (0x5234, False, True)
+    assert translate_as(memory, *pse, 0x802000) is None
+    assert translate_as(memory, *pse, 0xC00000) is None
+
+
+def test_people_see_what_pae_maps_and_nothing_changes_without_paging() -> None:
+    memory = PhysicalMemory([Bank(0, 1 << 25, "low")])
+    memory.write_u64(0x10020, 0x11001)  # the table of four need be aligned to 32 bytes only
+    memory.write_u64(0x11008, 0x600083)
+    pae = (1 << 31 | 1, 0x10020, 0x20, 0)
+    found = translate_as(memory, *pae, 0x212345)
+    assert found is not None
+    assert (found.phys, found.entries) == (0x612345, (0x10020, 0x11008))
+    assert translate_as(memory, *pae, 0x40000000) is None
+    memory.write_u64(0x10028, 0x11003)  # a reserved bit
+    assert translate_as(memory, *pae, 0x40200000) is None
+    found = translate_as(memory, 1, 0x10020, 0x20, 0, 0x1_2345_6789)
+    assert found is not None
+    assert found.phys == 0x23456789
+
+
+@pytest.mark.parametrize(
+    ("code", "access", "user", "error"),
+    [
+        (NOT_PRESENT, READ, False, 0),
+        (NOT_PRESENT, WRITE, True, 6),
+        (PROTECTION, FETCH, True, 0x15),
+        (RESERVED, READ, False, 9),
+    ],
+)
+def test_the_error_code_says_access_and_reason(
+    code: int, access: int, user: bool, error: int
+) -> None:
+    assert page_fault_error(code, access, user) == error

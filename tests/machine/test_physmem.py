@@ -117,3 +117,44 @@ def test_a_moment_of_ram_alone_can_be_gone_back_to(memory: PhysicalMemory) -> No
     memory.write_u64(0x1000, 6)
     memory.rewind(moment)
     assert (memory.read_u64(0x1000), memory.rewinds) == (5, 1)
+
+
+# --- storage --------------------------------------------------------------------------------------
+def test_storage_lies_behind_ram_and_only_words_reach_it() -> None:
+    memory = PhysicalMemory([Bank(0, 1 << 20, "ram")], storage=1 << 20)
+    assert (memory.size, memory.end) == (1 << 20, 2 << 20)
+    memory.words[(2 << 20 >> 3) - 1] = 77
+    assert len(memory.words) == 2 << 20 >> 3
+    assert len(memory.bytes) == len(memory.u8) == 1 << 20
+    assert len(memory.q) == 1 << 20 >> 3
+    assert memory.rows.shape == (512, 512)
+    assert not memory.is_ram(1 << 20)
+    assert memory.is_backed(1 << 20, 1 << 20)
+    assert not memory.is_backed((1 << 20) - 8, 16), "half RAM, half storage"
+    assert not memory.is_backed(2 << 20)
+    with pytest.raises(BusError):
+        memory.read(1 << 20, 1)
+
+
+def test_storage_must_be_whole_pages() -> None:
+    for storage in (-4096, 100):
+        with pytest.raises(TopologyError, match="storage"):
+            PhysicalMemory([Bank(0, 1 << 20, "ram")], storage)
+
+
+def test_a_power_cycle_leaves_storage_alone() -> None:
+    memory = PhysicalMemory([Bank(0, 1 << 20, "ram")], storage=1 << 20)
+    disk = 1 << 20 >> 3
+    memory.words[0] = memory.words[disk] = 5
+    memory.clear()
+    assert (memory.words[0], memory.words[disk]) == (0, 5)
+
+
+def test_checkpoints_hold_storage_too() -> None:
+    memory = PhysicalMemory([Bank(0, 1 << 20, "ram")], storage=1 << 20)
+    disk = 1 << 20 >> 3
+    memory.words[disk] = 1
+    held = memory.checkpoint()
+    memory.words[disk] = 2
+    memory.rewind(held)
+    assert memory.words[disk] == 1

@@ -66,3 +66,16 @@ def test_an_incomplete_or_wrong_state_is_refused(guest: Callable[..., Any]) -> N
             broken[key] = value
         with pytest.raises(UsageError, match="saved CPU state"):
             regs.load(broken)
+
+
+def test_what_a_segment_register_hides_can_be_seen_and_changed(guest: Callable[..., Any]) -> None:
+    regs = guest().start("f4").cpus[0].regs
+    assert (regs.ds_base, regs.ds_limit, regs.cs_flags >> 21 & 1) == (0, 0xFFFFFFFF, 1)
+    regs.ds_base = 0x1234
+    assert (regs.ds_base, regs.ds, regs.ds_limit) == (0x1234, 0x18, 0xFFFFFFFF)
+
+
+def test_several_are_read_at_once(guest: Callable[..., Any]) -> None:
+    regs = guest().start("f4").cpus[0].regs
+    regs.rax, regs.rbx = 1, 2
+    assert regs.get_many(("rbx", "rax", "cs")) == (2, 1, 0x10)

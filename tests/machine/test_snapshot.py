@@ -26,6 +26,7 @@ from machine import (
     Verdict,
 )
 from machine.pagecodec import HEADER, pack
+from machine.physmem import STORAGE_SIZE
 from machine.snapshot import MAX_BLOBS, is_snapshot, load_snapshot, save_snapshot
 from machine.topology import GIB, MIB, TIB
 
@@ -206,7 +207,7 @@ def test_the_layout_is_the_documented_one(saved: tuple[Machine, Path]) -> None:
     machine, path = saved
     data = path.read_bytes()
     magic, version, reserved, size, pages = struct.unpack_from("<8s2I2Q", data)
-    assert (magic, version, reserved, size) == (MAGIC, 1, 0, len(data))
+    assert (magic, version, reserved, size) == (MAGIC, 2, 0, len(data))
     assert pages == len(ram(machine))
     assert hashlib.sha256(data[64:] + data[:32]).digest() == data[32:64]
     length, stored = struct.unpack_from("<2Q", data, 64)
@@ -224,7 +225,8 @@ def test_the_layout_is_the_documented_one(saved: tuple[Machine, Path]) -> None:
         (lambda d: d[:5], "truncated: 5 bytes are less than a header"),
         (lambda d: d[:-1], r"truncated: [\d,]+ of [\d,]+ bytes"),
         (lambda d: d + b"\0", r"altered: [\d,]+ bytes, [\d,]+ were written"),
-        (lambda d: d[:8] + b"\x02\0\0\0" + d[12:], r"newer numalab \(format 2, this one reads 1\)"),
+        (lambda d: d[:8] + b"\x01\0\0\0" + d[12:], r"older numalab \(format 1, this one reads 2\)"),
+        (lambda d: d[:8] + b"\x03\0\0\0" + d[12:], r"newer numalab \(format 3, this one reads 2\)"),
         (lambda d: d[:8] + bytes(4) + d[12:], "altered: the header is damaged"),
         (lambda d: d[:90] + bytes([d[90] ^ 1]) + d[91:], "altered: the checksum does not match"),
     ],
@@ -276,7 +278,7 @@ def section(raw: bytes, length: int | None = None) -> bytes:
 
 def sealed(body: bytes, pages: int) -> bytes:
     """A file with a right checksum, whatever is in it."""
-    head = struct.pack("<8s2I2Q", MAGIC, 1, 0, 64 + len(body), pages)
+    head = struct.pack("<8s2I2Q", MAGIC, 2, 0, 64 + len(body), pages)
     return head + hashlib.sha256(body + head).digest() + body
 
 
@@ -327,7 +329,7 @@ def test_forged_sizes_and_bombs_allocate_nothing_much(saved: tuple[Machine, Path
     bomb = zlib.compress(bytes(100 * MIB), 9)
     rest = section(blobs) + chunks
     frames, page = np.array([5]), np.ones((1, 512), dtype=np.int64)
-    beyond = pack(np.array([(192 * MIB) >> 12]), page)
+    beyond = pack(np.array([(192 * MIB + STORAGE_SIZE) >> 12]), page)
     files = {
         "impossible size": [
             sealed(struct.pack("<2Q", 1 << 60, 10) + bytes(10) + rest, pages),
@@ -379,3 +381,15 @@ def test_more_ram_than_the_host_has_left_is_refused_before_it_is_read(
     with pytest.raises(NumalabError, match="the host has 4,096 left") as caught:
         load_snapshot(saved[1])
     assert caught.value.exit_code == 69
+
+
+def test_storage_is_in_the_file(tmp_path: Path) -> None:
+    machine = Machine(Topology.parse("1x32M"))
+    memory = machine.memory
+    at = memory.size >> 3
+    memory.words[at] = 11
+    memory.words[len(memory.words) - 1] = -12
+    save_snapshot(machine, tmp_path / "s")
+    again = load_snapshot(tmp_path / "s").memory
+    assert (again.words[at], again.words[len(again.words) - 1]) == (11, -12)
+    assert again.end == memory.end
