@@ -96,9 +96,14 @@ def build_xsdt(addresses: Sequence[int]) -> bytes:
     return build_table(b"XSDT", 1, struct.pack(f"<{len(addresses)}Q", *addresses))
 
 
-def build_rsdp(xsdt: int) -> bytes:
-    """A revision 2 root pointer to the XSDT at physical `xsdt`; it has no RSDT."""
-    rsdp = bytearray(RSDP.pack(RSDP_SIGNATURE, 0, OEM_ID, 2, 0, RSDP_SIZE, xsdt, 0))
+def build_rsdt(addresses: Sequence[int]) -> bytes:
+    """The same for software that knows ACPI 1.0 only."""
+    return build_table(b"RSDT", 1, struct.pack(f"<{len(addresses)}I", *addresses))
+
+
+def build_rsdp(xsdt: int, rsdt: int = 0) -> bytes:
+    """A revision 2 root pointer to the XSDT and the RSDT at these physical addresses."""
+    rsdp = bytearray(RSDP.pack(RSDP_SIGNATURE, 0, OEM_ID, 2, rsdt, RSDP_SIZE, xsdt, 0))
     rsdp[8] = checksum(rsdp[:RSDP_V1_SIZE])
     rsdp[32] = checksum(rsdp)
     return bytes(rsdp)

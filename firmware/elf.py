@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Static ELF64 executables for x86-64, built by any toolchain.
+"""Static ELF executables for x86-64 (and, for Multiboot kernels, the i386), by any toolchain.
 
 `load_elf` takes the PT_LOAD segments of an executable apart: each goes to its *physical* address
 (p_paddr), so an image linked like a kernel at a high virtual address loads too, and the entry point
@@ -29,14 +29,15 @@ Loaded = tuple[list[tuple[int, bytes, int]], int, dict[str, int]]
 """Segments as (physical address, content, bytes in memory), entry (physical), symbols (virtual)."""
 
 
-def load_elf(name: str, data: bytes) -> Loaded:
-    """Take the executable `data`, called `name` in messages, apart. Raises `ImageError`."""
+def load_elf(name: str, data: bytes, *, allow_32: bool = False) -> Loaded:
+    """Take the executable `data`, called `name` in messages, apart; `allow_32` takes ELF32 for the
+    i386, too. Raises `ImageError`."""
     from elftools.elf.elffile import ELFFile
 
     try:
         elf: Any = ELFFile(io.BytesIO(data))
         header = elf.header
-        _check_header(name, elf, header)
+        _check_header(name, elf, header, allow_32)
         return _segments(name, elf, header, data)
     except ImageError:
         raise
@@ -44,11 +45,12 @@ def load_elf(name: str, data: bytes) -> Loaded:
         raise ImageError(f"{name}: damaged ELF file: {_reason(error)}") from None
 
 
-def _check_header(name: str, elf: Any, header: Any) -> None:
-    if elf.elfclass != 64 or not elf.little_endian:
+def _check_header(name: str, elf: Any, header: Any, allow_32: bool) -> None:
+    i386 = allow_32 and elf.elfclass == 32 and header["e_machine"] == "EM_386"
+    if (elf.elfclass != 64 and not i386) or not elf.little_endian:
         order = "little" if elf.little_endian else "big"
         raise ImageError(f"{name}: ELF{elf.elfclass} {order}-endian, ELF64 little-endian expected")
-    if header["e_machine"] != "EM_X86_64":
+    if header["e_machine"] != "EM_X86_64" and not i386:
         raise ImageError(f"{name}: ELF for {_enum(header['e_machine'])}, EM_X86_64 expected")
     if header["e_type"] != "ET_EXEC":
         hint = ", link it with -static -no-pie" if header["e_type"] in ("ET_DYN", "ET_REL") else ""

@@ -1,19 +1,87 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The 64-bit Linux boot protocol's way in.
+"""The ways into an image.
 
-Documentation/x86/boot.txt, "64-bit BOOT PROTOCOL": the boot CPU is in long mode with paging on and
-the loaded image identity-mapped, interrupts are off, RSI holds the physical address of boot_params,
-and execution begins at the entry point. The page tables behind `cr3` are the kernel's, for it has
-the allocator to build them with."""
+`enter_image` is the 64-bit Linux boot protocol (Documentation/x86/boot.txt, "64-bit BOOT
+PROTOCOL"): the boot CPU is in long mode with paging on and the loaded image identity-mapped,
+interrupts are off, RSI holds the physical address of boot_params, and execution begins at the entry
+point. The page tables behind `cr3` are the kernel's, for it has the allocator to build them with.
+
+`boot_multiboot` puts a Multiboot kernel into RAM and enters it in 32-bit protected mode.
+`boot_disk` makes the machine a PC with a BIOS and a disk, and enters the boot sector."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from firmware.acpi import RSDP_SIZE, find_rsdp
 from firmware.board import BootableBoard
-from firmware.boot_params import BOOT_PARAMS
-from firmware.images import Image
+from firmware.boot_params import BOOT_PARAMS, encode_command_line, read_e820
+from firmware.e820 import USABLE, E820Entry
+from firmware.images import KINDS_MULTIBOOT, Image, check_segments, write_segments
+from firmware.multiboot import LOADER_1, LOADER_2, build_info_1, build_info_2
+from machine.errors import ImageError
+
+if TYPE_CHECKING:
+    from firmware.bios import Bios
+    from machine import Machine
+    from machine.drive import Drive
+
+INFO_FIRST, INFO_LAST = 0x10000, 0x80000
+"""Physical range in which the Multiboot information may lie."""
+_PAGE = 4096
 
 
 def enter_image(machine: BootableBoard, image: Image, cr3: int, stack: int) -> None:
     """Start CPU 0 at the entry of `image` with the page tables at physical `cr3` and `stack` in
     RSP (a virtual address of theirs)."""
     machine.cpus[0].start(rip=image.entry, rsp=stack, cr3=cr3, rsi=BOOT_PARAMS)
+
+
+def boot_multiboot(
+    machine: Machine,
+    image: Image,
+    append: str = "",
+    e820: Sequence[E820Entry] | None = None,
+) -> None:
+    """Load the Multiboot kernel `image` into a machine that has been through POST and enter it on
+    CPU 0 with the command line `append`. `e820` is the map it is told, that in RAM if left out.
+
+    Raises `ImageError` when it does not lie in usable RAM, `UsageError` for the command line,
+    `BringUpError` when there is no map."""
+    memory = machine.memory
+    entries = read_e820(memory) if e820 is None else list(e820)
+    usable = [(entry.addr, entry.end) for entry in entries if entry.type == USABLE]
+    check_segments(memory, image, usable, [(0, 0x500, "the BIOS data area")])
+    line = encode_command_line(f"{image.name} {append}".strip() if image.name.isascii() else append)
+    address = _free(image, len(line) + _PAGE)
+    if KINDS_MULTIBOOT[image.kind] == 1:
+        info, magic = build_info_1(address, entries, line), LOADER_1
+    else:
+        rsdp = memory.read(find_rsdp(memory).address, RSDP_SIZE)
+        info, magic = build_info_2(entries, line, rsdp), LOADER_2
+    write_segments(memory, image)
+    memory.write(address, info)
+    machine.cpus[0].start_protected(image.entry, eax=magic, ebx=address)
+
+
+def _free(image: Image, size: int) -> int:
+    """A physical page below 640 KiB with `size` bytes that no segment touches."""
+    for address in range(INFO_FIRST, INFO_LAST - size, _PAGE):
+        if not any(s.phys < address + size and address < s.end for s in image.segments):
+            return address
+    raise ImageError(f"{image.name}: no room below 512 KiB for the Multiboot information")
+
+
+def boot_disk(machine: Machine, drive: Drive, e820: Sequence[E820Entry] | None = None) -> Bios:
+    """Plug `drive` into a machine that has been through `power_on`, give it a BIOS, and enter the
+    boot sector on CPU 0. `e820` is the map that INT 15h tells, the board's own if left out."""
+    from firmware.bios import install_bios
+    from firmware.bios.bootstrap import NOTE_DRIVE
+
+    number = 0x00 if drive.floppy else 0x80
+    machine.pc.bios.drives[number] = drive
+    machine.pc.bios.notes[NOTE_DRIVE] = number
+    bios = install_bios(machine, e820)
+    bios.boot()
+    return bios

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Boot images: what `numalab boot` is given, and how it gets into RAM.
 
-Three kinds, told apart by content and name. A `.S` (or `.s`) file is assembled and linked at 1 MiB;
-a file that begins with the ELF magic is an executable; any other `.bin` or `.img` is a flat image,
-loaded and entered at 1 MiB. All become an `Image`: segments with physical addresses and an entry
-point.
+Told apart by content and name. A `.S` (or `.s`) file is assembled and linked at 1 MiB; a file with
+a Multiboot header is a kernel for that protocol (multiboot.py); one that begins with the ELF magic
+is an executable; any other `.bin` is a flat image, loaded and entered at 1 MiB. All become an
+`Image`: segments with physical addresses and an entry point. Disk images are no such thing, a BIOS
+boots them: `is_disk_image` tells (diskimage.py).
 
 `place_image` puts one into a machine that has been through POST. It believes the e820 map in guest
 RAM: segments must lie in usable memory, and keep off the pages the firmware left for the kernel and
@@ -14,7 +15,7 @@ the kernel does not give those pages away."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -33,6 +34,7 @@ from firmware.boot_params import (
 from firmware.e820 import USABLE
 from firmware.elf import MAGIC, load_elf
 from firmware.link import BASE, Linked, link
+from firmware.multiboot import find_header, load_kernel
 from firmware.source import Source, expand, read_file, read_source
 from machine.errors import ImageError
 from machine.physmem import PAGE_SIZE, PhysicalMemory
@@ -42,7 +44,9 @@ MAX_IMAGE = 256 << 20
 
 CACHE_FORMAT = 1
 ASSEMBLY_SUFFIXES = (".S", ".s", ".asm")
-FLAT_SUFFIXES = (".bin", ".img")
+FLAT_SUFFIXES = (".bin",)
+KINDS_MULTIBOOT = {"multiboot": 1, "multiboot2": 2}
+"""Kinds of image that are entered by a version of that protocol."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,9 @@ class Segment:
 
 @dataclass(frozen=True)
 class Image:
-    """A bootable image. `entry` is physical, `kind` "asm", "elf" or "flat"; `symbols` are the
-    addresses the image was linked at, `warnings` what the assembler had to say."""
+    """A bootable image. `entry` is physical, `kind` "asm", "elf", "flat", "multiboot" or
+    "multiboot2"; `symbols` are the addresses the image was linked at, `warnings` what the assembler
+    had to say."""
 
     name: str
     segments: tuple[Segment, ...]
@@ -92,6 +97,11 @@ class PendingImage:
             self._script = _Script(read_source(name))
         else:
             self._image = _load_binary(name)
+
+    @property
+    def binary(self) -> Image | None:
+        """The image, if it needed no assembler."""
+        return self._image
 
     def result(self) -> Image:
         """The image, waiting for the assembler if need be. Raises `ImageError`."""
@@ -174,6 +184,11 @@ def _unpack(payload: bytes | None) -> Linked | None:
 def _load_binary(path: Path) -> Image:
     data = read_file(path, MAX_IMAGE, "image")
     name = str(path)
+    header = find_header(name, data)
+    if header is not None:
+        parts, entry, symbols = load_kernel(name, data, header)
+        kind = "multiboot" if header.version == 1 else "multiboot2"
+        return Image(name, tuple(Segment(*part) for part in parts), entry, kind, symbols)
     if data.startswith(MAGIC):
         parts, entry, symbols = load_elf(name, data)
         return Image(name, tuple(Segment(*part) for part in parts), entry, "elf", symbols)
@@ -197,6 +212,25 @@ def place_image(machine: Board, image: Image, kernel_image_size: int = 0) -> Non
         (KERNEL_START, KERNEL_START + kernel_image_size, "the kernel's own image"),
     ]
     usable = [(entry.addr, entry.end) for entry in read_e820(memory) if entry.type == USABLE]
+    check_segments(memory, image, usable, taken)
+    start, end = image.span
+    for low, high, what in taken:
+        if start < high and low < end:
+            raise ImageError(f"{image.name}: its segments lie on both sides of {what}")
+    if not any(low <= start and end <= high for low, high in usable):
+        raise ImageError(f"{image.name}: [mem {start:#x}-{end - 1:#x}] is not all usable RAM")
+    write_segments(memory, image)
+    set_ramdisk(memory, start, end - start)
+
+
+def check_segments(
+    memory: PhysicalMemory,
+    image: Image,
+    usable: Sequence[tuple[int, int]],
+    taken: Sequence[tuple[int, int, str]],
+) -> None:
+    """Raise `ImageError` unless every segment lies in one of the physical ranges `usable` and in
+    RAM, and keeps off those `taken` and off the others."""
     previous: Segment | None = None
     for segment in sorted(image.segments, key=lambda segment: segment.phys):
         label = f"{image.name}: segment [mem {segment.phys:#x}-{segment.end - 1:#x}]"
@@ -210,16 +244,13 @@ def place_image(machine: Board, image: Image, kernel_image_size: int = 0) -> Non
         if previous is not None and segment.phys < previous.end:
             raise ImageError(f"{label} overlaps another segment")
         previous = segment
-    start, end = image.span
-    for low, high, what in taken:
-        if start < high and low < end:
-            raise ImageError(f"{image.name}: its segments lie on both sides of {what}")
-    if not any(low <= start and end <= high for low, high in usable):
-        raise ImageError(f"{image.name}: [mem {start:#x}-{end - 1:#x}] is not all usable RAM")
+
+
+def write_segments(memory: PhysicalMemory, image: Image) -> None:
+    """Put the segments into RAM, with the zeros behind them."""
     for segment in image.segments:
         memory.write(segment.phys, segment.data)
         _clear(memory, segment.phys + len(segment.data), segment.end)
-    set_ramdisk(memory, start, end - start)
 
 
 def _clear(memory: PhysicalMemory, start: int, end: int) -> None:
