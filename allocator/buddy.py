@@ -24,6 +24,7 @@ from .layout import (
 )
 from .list_head import list_add, list_add_tail, list_del, va_word
 from .mm_types import (
+    COUNTS_FREE,
     LIST_POISON1,
     LIST_POISON2,
     P_COUNTS,
@@ -56,6 +57,10 @@ from .trace import (
 )
 from .vmstat import mod_zone_freepage_state
 
+FA_BYTES = FA_WORDS * 8
+COUNTS_BUDDY = COUNTS_FREE & ~PG_BUDDY_TYPE
+"""_mapcount and _refcount of the head of a free block."""
+
 
 def page_is_buddy(m: memoryview, p: int, b: int, order: int) -> bool:
     """True if the page at word `b` heads a free block of `order` in the zone of page `p`. Hot."""
@@ -70,22 +75,23 @@ def expand(m: memoryview, cpu: int, z: int, pfn: int, low: int, high: int, mt: i
     """Lists the unused upper halves of a block split from order `high` to `low`. Hot."""
     guard = m[G_STATIC_KEYS] & KEY_DEBUG_GUARDPAGE
     size = 1 << high
-    area = z + Z_FREE_AREA + high * FA_WORDS
+    head = z + (Z_FREE_AREA + high * FA_WORDS + 2 * mt)
+    head_va = PAGE_OFFSET + (head << 3)
+    to_nr_free = FA_NR_FREE - 2 * mt
     # the whole block lies in one section
     p = m[SECTION_PAGES + (pfn >> 15 << 2)] + (pfn << 3)
+    block_va = VMEMMAP_START + 8 + (pfn << 6)
     while high > low:
-        area -= FA_WORDS
+        head -= FA_WORDS
+        head_va -= FA_BYTES
         high -= 1
         size >>= 1
-        q = pfn + size
         w = p + (size << 3)
-        if guard and set_page_guard(m, cpu, z, q, w, high, mt):
+        if guard and set_page_guard(m, cpu, z, pfn + size, w, high, mt):
             continue
         # the list is empty or starts with another page: list_add() written out
-        head = area + 2 * mt
-        head_va = PAGE_OFFSET + (head << 3)
         first = m[head]
-        va = VMEMMAP_START + (q << 6) + 8
+        va = block_va + (size << 6)
         if first == head_va:
             m[head + 1] = va
         else:
@@ -93,9 +99,11 @@ def expand(m: memoryview, cpu: int, z: int, pfn: int, low: int, high: int, mt: i
         m[w + P_NEXT] = first
         m[w + P_PREV] = head_va
         m[head] = va
-        m[area + FA_NR_FREE] += 1
+        nr_free = head + to_nr_free
+        m[nr_free] = m[nr_free] + 1
         m[w + P_PRIVATE] = high
-        m[w + P_COUNTS] &= ~PG_BUDDY_TYPE
+        counts = m[w + P_COUNTS]
+        m[w + P_COUNTS] = COUNTS_BUDDY if counts == COUNTS_FREE else counts & ~PG_BUDDY_TYPE
 
 
 def rmqueue_smallest(m: memoryview, cpu: int, z: int, order: int, mt: int) -> int:
@@ -104,24 +112,24 @@ def rmqueue_smallest(m: memoryview, cpu: int, z: int, order: int, mt: int) -> in
     Returns its PFN, or -1. The remembered type (page->index) is `mt`. Hot
     (__rmqueue_smallest).
     """
-    area = z + Z_FREE_AREA + order * FA_WORDS
+    head = z + (Z_FREE_AREA + order * FA_WORDS + 2 * mt)
+    head_va = PAGE_OFFSET + (head << 3)
     for current in range(order, MAX_ORDER):
-        head = area + 2 * mt
         va = m[head]
-        if va != PAGE_OFFSET + (head << 3):
+        if va != head_va:
             pfn = (va - VMEMMAP_START) >> 6
             p = m[SECTION_PAGES + (pfn >> 15 << 2)] + (pfn << 3)
             nxt = m[p + P_NEXT]
             m[head] = nxt
-            if nxt == PAGE_OFFSET + (head << 3):
+            if nxt == head_va:
                 m[head + 1] = nxt
             else:
-                m[va_word(m, nxt) + 1] = PAGE_OFFSET + (head << 3)
+                m[va_word(m, nxt) + 1] = head_va
             m[p + P_NEXT] = LIST_POISON1
             m[p + P_PREV] = LIST_POISON2
             m[p + P_COUNTS] |= PG_BUDDY_TYPE
             m[p + P_PRIVATE] = 0
-            m[area + FA_NR_FREE] -= 1
+            m[head + FA_NR_FREE - 2 * mt] -= 1
             if current > order:
                 expand(m, cpu, z, pfn, order, current, mt)
             m[p + P_INDEX] = mt
@@ -129,7 +137,8 @@ def rmqueue_smallest(m: memoryview, cpu: int, z: int, order: int, mt: int) -> in
                 zid = (m[p + P_FLAGS] >> ZONEID_PGSHIFT) & 3
                 trace(m, EV_RMQUEUE_SMALLEST, cpu, m[z + Z_NODE], zid, order, current, mt, pfn, 0)
             return pfn
-        area += FA_WORDS
+        head += FA_WORDS
+        head_va += FA_BYTES
     return -1
 
 
@@ -154,9 +163,11 @@ def free_one_page(m: memoryview, cpu: int, z: int, pfn: int, order: int, mt: int
     guard = m[G_STATIC_KEYS] & KEY_DEBUG_GUARDPAGE
     from_pfn = pfn
     from_order = order
-    zid = m[p + P_FLAGS] >> ZONEID_PGSHIFT & ZONEID_MASK
+    flags = m[p]
+    zid = flags >> ZONEID_PGSHIFT & ZONEID_MASK
     # every buddy below MAX_ORDER lies in the section of `pfn`: one base serves them all
     base = p - (pfn << 3)
+    nr_free = z + (Z_FREE_AREA + FA_NR_FREE + order * FA_WORDS)
     while order < MAX_ORDER - 1:
         buddy = pfn ^ (1 << order)
         b = base + (buddy << 3)
@@ -169,12 +180,13 @@ def free_one_page(m: memoryview, cpu: int, z: int, pfn: int, order: int, mt: int
                 break
             clear_page_guard(m, cpu, z, buddy, b, order, mt)
         else:
+            # page_is_buddy(): most are plain, and of the same zone if they have the same flags
             counts = m[b + P_COUNTS]
-            if (
-                counts & PAGE_BUDDY_MASK != PAGE_TYPE_BASE
-                or m[b + P_PRIVATE] != order
-                or m[b + P_FLAGS] >> ZONEID_PGSHIFT & ZONEID_MASK != zid
-            ):
+            if counts != COUNTS_BUDDY and counts & PAGE_BUDDY_MASK != PAGE_TYPE_BASE:
+                break
+            if m[b + P_PRIVATE] != order:
+                break
+            if m[b] != flags and m[b] >> ZONEID_PGSHIFT & ZONEID_MASK != zid:
                 break
             # list_del(), the buddy being alone on its list or not
             nxt = m[b + P_NEXT]
@@ -187,14 +199,16 @@ def free_one_page(m: memoryview, cpu: int, z: int, pfn: int, order: int, mt: int
                 m[b + P_PREV] = LIST_POISON2
             else:
                 list_del(m, b + P_NEXT)
-            m[z + Z_FREE_AREA + order * FA_WORDS + FA_NR_FREE] -= 1
-            m[b + P_COUNTS] = counts | PG_BUDDY_TYPE
+            m[nr_free] = m[nr_free] - 1
+            m[b + P_COUNTS] = COUNTS_FREE if counts == COUNTS_BUDDY else counts | PG_BUDDY_TYPE
             m[b + P_PRIVATE] = 0
         pfn &= buddy
         p = base + (pfn << 3)
         order += 1
+        nr_free += FA_WORDS
     m[p + P_PRIVATE] = order
-    m[p + P_COUNTS] &= ~PG_BUDDY_TYPE
+    counts = m[p + P_COUNTS]
+    m[p + P_COUNTS] = COUNTS_BUDDY if counts == COUNTS_FREE else counts & ~PG_BUDDY_TYPE
     area = z + Z_FREE_AREA + order * FA_WORDS
     m[area + FA_NR_FREE] += 1
     tail = False

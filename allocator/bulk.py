@@ -9,6 +9,7 @@ compiled. These hot loops take arrays instead: `pfns` and the operation columns 
 from __future__ import annotations
 
 from .page_alloc import FREE_DONE, FREE_REFUSED, alloc_pages_nodemask, free_pages
+from .spinlock import let_others_go
 
 OP_ALLOC = 0
 OP_FREE = 1
@@ -26,6 +27,7 @@ def alloc_pages_bulk(
 ) -> int:
     """Allocates up to `count` blocks into `pfns`, stopping at the first failure; how many. Hot."""
     for i in range(count):
+        let_others_go(m, cpu)
         pfn = alloc_pages_nodemask(m, cpu, gfp, order, nid, nodemask)
         if pfn < 0:
             return i
@@ -37,6 +39,7 @@ def free_pages_bulk(m: memoryview, cpu: int, order: int, pfns: memoryview, count
     """Frees the first `count` blocks of `pfns` in order; how many were really freed. Hot."""
     freed = 0
     for i in range(count):
+        let_others_go(m, cpu)
         if free_pages(m, cpu, pfns[i], order) == FREE_DONE:
             freed += 1
     return freed
@@ -46,6 +49,7 @@ def repeat_pages(m: memoryview, cpu: int, gfp: int, order: int, nid: int, count:
     """Allocates and frees one block `count` times; how many allocations succeeded. Hot."""
     done = 0
     for _ in range(count):
+        let_others_go(m, cpu)
         pfn = alloc_pages_nodemask(m, cpu, gfp, order, nid, 0)
         if pfn >= 0:
             free_pages(m, cpu, pfn, order)

@@ -36,3 +36,23 @@ class OutOfMemory(NumalabError):
     """An allocation that had to succeed (an `exhaust`-like helper with a minimum) did not."""
 
     exit_code = 70
+
+
+class SystemCallError(BadRequest):
+    """What a process was refused; `errno` is Linux's number."""
+
+    def __init__(self, message: str, errno: int) -> None:
+        super().__init__(message)
+        self.errno = errno
+
+
+class ProcessKilled(NumalabError):
+    """A process died of a fault: `signal`, its si_code `code`, and the user address."""
+
+    exit_code = 70
+
+    def __init__(self, message: str, signal: int, code: int, address: int) -> None:
+        super().__init__(message)
+        self.signal = signal
+        self.code = code
+        self.address = address

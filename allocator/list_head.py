@@ -13,12 +13,18 @@ from .layout import PAGE_OFFSET, SECTION_PAGES, VMEMMAP_START
 from .mm_types import LIST_POISON1, LIST_POISON2
 
 
+def direct_word(va: int) -> int:
+    """Word index of a direct-map address (signed). Hot."""
+    return (va - PAGE_OFFSET) >> 3
+
+
 def va_word(m: memoryview, va: int) -> int:
     """Word index of a direct-map or vmemmap address (signed). Hot."""
-    if va < VMEMMAP_START:
-        return (va - PAGE_OFFSET) >> 3
-    off = va - VMEMMAP_START
-    return m[SECTION_PAGES + (off >> 21 << 2)] + (off >> 3)
+    return (
+        (va - PAGE_OFFSET) >> 3
+        if va < VMEMMAP_START
+        else m[SECTION_PAGES + (va - VMEMMAP_START >> 21 << 2)] + (va - VMEMMAP_START >> 3)
+    )
 
 
 def list_init(m: memoryview, head: int) -> None:

@@ -28,10 +28,9 @@ from .layout import (
     NODE_DATA,
     PAGE_OFFSET,
     SECTION_PAGES,
-    SECTION_USEMAP,
     VMEMMAP_START,
 )
-from .list_head import list_add_tail, list_del, va_word
+from .list_head import direct_word, list_add_tail, list_del, va_word
 from .mm_types import (
     COUNTS_FREE,
     COUNTS_ONE,
@@ -47,8 +46,6 @@ from .mm_types import (
     P_NEXT,
     P_PREV,
     P_PRIVATE,
-    PAGE_FLAGS_CHECK_AT_PREP,
-    PAGE_FLAGS_NEW_PAGE,
     ZONES_MASK,
     ZONES_PGSHIFT,
 )
@@ -60,6 +57,7 @@ from .mmzone import (
     MIGRATE_PCPTYPES,
     NR_FREE_CMA_PAGES,
     NR_FREE_PAGES,
+    NUMA_HIT,
     NUMA_LOCAL,
     NUMA_STATS_THRESHOLD,
     PSET_BATCH,
@@ -75,7 +73,9 @@ from .mmzone import (
     ZONE_WORDS,
 )
 from .page_check import check_new_page, free_pages_prepare
+from .page_flags import page_place
 from .pageblock import get_pageblock_migratetype
+from .spinlock import lock_zone, unlock_zone
 from .trace import (
     EV_DRAIN_PAGES_ZONE,
     EV_DRAIN_ZONE_PAGES,
@@ -94,6 +94,10 @@ from .vmstat import mod_zone_page_state, zone_statistics
 
 CPU_EVENTS_PGALLOC = CPU_EVENTS + PGALLOC
 CPU_EVENTS_PGFREE = CPU_EVENTS + PGFREE
+PSET_BYTES = PSET_WORDS * 8
+PSET_LISTS_BYTES = PSET_LISTS * 8
+PSET_NUMA_HIT = PSET_NUMA_DIFF + NUMA_HIT
+PSET_NUMA_LOCAL = PSET_NUMA_DIFF + NUMA_LOCAL
 
 
 def page_zone(m: memoryview, p: int) -> int:
@@ -111,6 +115,7 @@ def zone_idx(m: memoryview, z: int) -> int:
 def rmqueue_bulk(m: memoryview, cpu: int, z: int, count: int, head: int, mt: int) -> int:
     """Moves up to `count` pages from the buddy lists to the tail of `head`; how many. Hot."""
     taken = 0
+    lock_zone(m, z)
     while taken < count:
         pfn = rmqueue_one(m, cpu, z, 0, mt)
         if pfn < 0:
@@ -121,6 +126,7 @@ def rmqueue_bulk(m: memoryview, cpu: int, z: int, count: int, head: int, mt: int
         if m[p + P_INDEX] == MIGRATE_CMA:
             mod_zone_page_state(m, cpu, z, NR_FREE_CMA_PAGES, -1)
     mod_zone_page_state(m, cpu, z, NR_FREE_PAGES, -taken)
+    unlock_zone(m, z)
     if m[G_TRACE_MASK] >> EV_RMQUEUE_BULK & 1:
         trace(m, EV_RMQUEUE_BULK, cpu, m[z + Z_NODE], zone_idx(m, z), mt, count, taken, 0, 0)
     return taken
@@ -168,6 +174,7 @@ def free_pcppages_bulk(m: memoryview, cpu: int, z: int, count: int, ps: int) -> 
             batch_free -= 1
             if count == 0 or batch_free == 0 or m[head] == head_va:
                 break
+    lock_zone(m, z)
     isolated = m[z + Z_NR_ISOLATE]
     end = PAGE_OFFSET + (chain << 3)
     va = m[chain]
@@ -183,19 +190,74 @@ def free_pcppages_bulk(m: memoryview, cpu: int, z: int, count: int, ps: int) -> 
         free_one_page(m, cpu, z, pfn, 0, mt)
         if tm >> EV_MM_PAGE_PCPU_DRAIN & 1:
             trace(m, EV_MM_PAGE_PCPU_DRAIN, cpu, pfn, 0, mt, 0, 0, 0, 0)
+    unlock_zone(m, z)
     m[chain] = end
     m[chain + 1] = end
+
+
+def take_first_page(
+    m: memoryview, cpu: int, preferred: int, z: int, ps: int, head: int, head_va: int, va: int
+) -> int:
+    """Takes the page whose lru has address `va` off the head of a list of zone `z`'s pageset `ps`.
+
+    Counts it, and gives it the first reference that prep_new_page() gives; its rest is rarely
+    needed. PFN, or -1 if the page was unfit and has been reported. Hot.
+    """
+    pfn = va - VMEMMAP_START >> 6
+    p = m[SECTION_PAGES + (pfn >> 15 << 2)] + (pfn << 3)
+    nxt = m[p + P_NEXT]
+    m[head] = nxt
+    if nxt == head_va:
+        m[head + 1] = head_va
+    elif nxt >= VMEMMAP_START:
+        off = nxt - VMEMMAP_START
+        m[m[SECTION_PAGES + (off >> 21 << 2)] + (off >> 3) + 1] = head_va
+    else:
+        m[direct_word(nxt) + 1] = head_va
+    m[ps + PSET_COUNT] = m[ps + PSET_COUNT] - 1
+    _, zid, marks = page_place(m[p])
+    if m[p + P_COUNTS] != COUNTS_FREE or marks or m[p + P_MAPPING] or m[p + P_MEMCG]:
+        m[p + P_NEXT] = LIST_POISON1
+        m[p + P_PREV] = LIST_POISON2
+        # which says why, because this is all that it lets pass
+        check_new_page(m, cpu, pfn)
+        return -1
+    (
+        m[p + P_NEXT],
+        m[p + P_PREV],
+        m[p + P_MAPPING],
+        m[p + P_INDEX],
+        m[p + P_PRIVATE],
+        m[p + P_COUNTS],
+        m[p + P_MEMCG],
+    ) = LIST_POISON1, LIST_POISON2, 0, 0, 0, COUNTS_ONE, 0
+    block = CPU_BLOCKS + cpu * CPU_WORDS
+    m[block + CPU_EVENTS_PGALLOC + zid] += 1
+    # zone_statistics() of the usual case: a hit, on the CPU's own node
+    hits = m[ps + PSET_NUMA_HIT]
+    local = m[ps + PSET_NUMA_LOCAL]
+    if (
+        preferred == z
+        and hits < NUMA_STATS_THRESHOLD
+        and local < NUMA_STATS_THRESHOLD
+        and m[z + Z_NODE] == m[block + CPU_NUMA_NODE]
+    ):
+        m[ps + PSET_NUMA_HIT] = hits + 1
+        m[ps + PSET_NUMA_LOCAL] = local + 1
+    else:
+        zone_statistics(m, cpu, preferred, z)
+    return pfn
 
 
 def rmqueue_pcplist(m: memoryview, cpu: int, preferred: int, z: int, mt: int, tracing: int) -> int:
     """Takes a page of type `mt` from `cpu`'s list of zone `z`, refilling it; PFN or -1.
 
-    Counts the allocation, for the events and for NUMA statistics against the zone `preferred`.
-    Written as one straight line: this is the path of every order-0 request. Hot.
+    Counts the allocation, for the events and for NUMA statistics against the zone `preferred`. Hot.
     """
-    ps = (m[z + Z_PAGESET] - PAGE_OFFSET >> 3) + cpu * PSET_WORDS
-    head = ps + PSET_LISTS + mt + mt
-    head_va = PAGE_OFFSET + (head << 3)
+    head_va = m[z + Z_PAGESET] + (cpu * PSET_BYTES + (mt << 4) + PSET_LISTS_BYTES)
+    head = direct_word(head_va)
+    ps = head - (mt + mt + PSET_LISTS)
+    page_mt = -1
     while True:
         va = m[head]
         if va == head_va:
@@ -206,83 +268,56 @@ def rmqueue_pcplist(m: memoryview, cpu: int, preferred: int, z: int, mt: int, tr
                     zid = zone_idx(m, z)
                     trace(m, EV_RMQUEUE, cpu, m[z + Z_NODE], zid, 0, mt, -1, -1, 0)
                 return -1
-        pfn = va - VMEMMAP_START >> 6
-        p = m[SECTION_PAGES + (pfn >> 15 << 2)] + (pfn << 3)
-        nxt = m[p + P_NEXT]
-        m[head] = nxt
-        if nxt == head_va:
-            m[head + 1] = head_va
-        elif nxt >= VMEMMAP_START:
-            off = nxt - VMEMMAP_START
-            m[m[SECTION_PAGES + (off >> 21 << 2)] + (off >> 3) + 1] = head_va
-        else:
-            m[va_word(m, nxt) + 1] = head_va
-        m[p + P_NEXT] = LIST_POISON1
-        m[p + P_PREV] = LIST_POISON2
-        m[ps + PSET_COUNT] -= 1
-        flags = m[p]
-        if (
-            m[p + P_COUNTS] == COUNTS_FREE
-            and flags & PAGE_FLAGS_NEW_PAGE == 0
-            and not m[p + P_MAPPING]
-            and not m[p + P_MEMCG]
-        ) or not check_new_page(m, cpu, pfn):
+        if tracing:
+            page_mt = m[va_word(m, va) + P_INDEX - P_NEXT]
+        pfn = take_first_page(m, cpu, preferred, z, ps, head, head_va, va)
+        if pfn >= 0:
             break
-    # the first reference, as prep_new_page() gives it; the rest of it is rarely needed
-    page_mt = m[p + P_INDEX]
-    m[p + P_PRIVATE] = 0
-    m[p + P_COUNTS] = COUNTS_ONE
-    m[p + P_INDEX] = 0
-    zid = flags >> ZONES_PGSHIFT & ZONES_MASK
-    block = CPU_BLOCKS + cpu * CPU_WORDS
-    m[block + CPU_EVENTS_PGALLOC + zid] += 1
     if tracing >> EV_RMQUEUE & 1:
+        p = m[SECTION_PAGES + (pfn >> 15 << 2)] + (pfn << 3)
+        zid = m[p + P_FLAGS] >> ZONES_PGSHIFT & ZONES_MASK
         trace(m, EV_RMQUEUE, cpu, m[z + Z_NODE], zid, 0, mt, pfn, page_mt, 0)
-    if preferred == z and m[z + Z_NODE] == m[block + CPU_NUMA_NODE]:
-        # zone_statistics() of the usual case: a hit, on the CPU's own node
-        hits = ps + PSET_NUMA_DIFF
-        count = m[hits] + 1
-        local = m[hits + NUMA_LOCAL] + 1
-        if count <= NUMA_STATS_THRESHOLD and local <= NUMA_STATS_THRESHOLD:
-            m[hits] = count
-            m[hits + NUMA_LOCAL] = local
-            return pfn
-    zone_statistics(m, cpu, preferred, z)
     return pfn
 
 
 def free_block(m: memoryview, cpu: int, z: int, pfn: int, order: int, mt: int) -> None:
     """Gives a block back to the buddy lists, under its pageblock's type of now where isolation
     is going on (free_one_page of mm/page_alloc.c). Hot."""
+    lock_zone(m, z)
     if m[z + Z_NR_ISOLATE] or mt == MIGRATE_ISOLATE:
         mt = get_pageblock_migratetype(m, pfn)
     if m[G_TRACE_MASK] >> EV_FREE_TO_BUDDY & 1:
         trace(m, EV_FREE_TO_BUDDY, cpu, m[z + Z_NODE], zone_idx(m, z), order, pfn, mt, 0, 0)
     free_one_page(m, cpu, z, pfn, order, mt)
+    unlock_zone(m, z)
+
+
+def free_isolated_page(m: memoryview, cpu: int, z: int, pfn: int) -> None:
+    """Gives a page of an isolated pageblock to the buddy lists at once. Hot."""
+    free_block(m, cpu, z, pfn, 0, MIGRATE_ISOLATE)
 
 
 def free_unref_page_commit(m: memoryview, cpu: int, pfn: int, p: int, page_mt: int) -> None:
     """Puts a prepared page of type `page_mt` on `cpu`'s list, or back if it is isolated. Hot."""
-    commit_page(m, cpu, pfn, p, page_mt, m[p], m[G_TRACE_MASK])
+    nid, zid, _ = page_place(m[p])
+    commit_page(m, cpu, pfn, p, page_mt, nid, zid, m[G_TRACE_MASK])
 
 
 def commit_page(
-    m: memoryview, cpu: int, pfn: int, p: int, page_mt: int, flags: int, tracing: int
+    m: memoryview, cpu: int, pfn: int, p: int, page_mt: int, nid: int, zid: int, tracing: int
 ) -> None:
-    """free_unref_page_commit() where the page's flags and the trace mask are known. Hot."""
-    zid = flags >> ZONES_PGSHIFT & ZONES_MASK
-    nid = flags >> NODES_PGSHIFT & NODES_MASK
-    z = (m[NODE_DATA + nid] - PAGE_OFFSET >> 3) + zid * ZONE_WORDS
-    m[CPU_BLOCKS + cpu * CPU_WORDS + CPU_EVENTS_PGFREE] += 1
+    """free_unref_page_commit() where the page's zone and the trace mask are known. Hot."""
+    z = direct_word(m[NODE_DATA + nid]) + zid * ZONE_WORDS
+    m[CPU_BLOCKS + CPU_EVENTS_PGFREE + cpu * CPU_WORDS] += 1
     mt = page_mt
     if mt >= MIGRATE_PCPTYPES:
         if mt == MIGRATE_ISOLATE:
-            free_block(m, cpu, z, pfn, 0, mt)
+            free_isolated_page(m, cpu, z, pfn)
             return
         mt = MIGRATE_MOVABLE
-    ps = (m[z + Z_PAGESET] - PAGE_OFFSET >> 3) + cpu * PSET_WORDS
-    head = ps + PSET_LISTS + mt + mt
-    head_va = PAGE_OFFSET + (head << 3)
+    head_va = m[z + Z_PAGESET] + (cpu * PSET_BYTES + (mt << 4) + PSET_LISTS_BYTES)
+    head = direct_word(head_va)
+    ps = head - (mt + mt + PSET_LISTS)
     first = m[head]
     va = VMEMMAP_START + 8 + (pfn << 6)
     if first == head_va:
@@ -291,7 +326,7 @@ def commit_page(
         off = first - VMEMMAP_START
         m[m[SECTION_PAGES + (off >> 21 << 2)] + (off >> 3) + 1] = va
     else:
-        m[va_word(m, first) + 1] = va
+        m[direct_word(first) + 1] = va
     m[p + P_NEXT] = first
     m[p + P_PREV] = head_va
     m[head] = va
@@ -306,30 +341,15 @@ def commit_page(
 def free_unref_page(m: memoryview, cpu: int, pfn: int) -> bool:
     """Frees one page whose last reference is gone; False if it was set aside as bad. Hot."""
     p = m[SECTION_PAGES + (pfn >> 15 << 2)] + (pfn << 3)
-    return free_unref_page_at(m, cpu, pfn, p, m[p], m[G_TRACE_MASK])
-
-
-def free_unref_page_at(m: memoryview, cpu: int, pfn: int, p: int, flags: int, tracing: int) -> bool:
-    """free_unref_page() where the struct page's word index `p`, its flags and the trace mask are
-    known. Hot."""
+    tracing = m[G_TRACE_MASK]
     if tracing >> EV_MM_PAGE_FREE & 1:
         trace(m, EV_MM_PAGE_FREE, cpu, pfn, 0, 0, 0, 0, 0, 0)
-    # free_pages_prepare() of a page that nothing has to be undone for
-    if (
-        m[G_STATIC_KEYS]
-        or m[p + P_COUNTS] != COUNTS_FREE
-        or m[p + P_MAPPING]
-        or m[p + P_MEMCG]
-        or flags & PAGE_FLAGS_CHECK_AT_PREP
-    ):
-        if not free_pages_prepare(m, cpu, pfn, p, 0):
-            return False
-        flags = m[p]
-    # get_pageblock_migratetype()
-    w = (m[SECTION_USEMAP + (pfn >> 15 << 2)] - PAGE_OFFSET >> 3) + (pfn >> 13 & 3)
-    mt = m[w] >> 61 - (pfn >> 9 & 15) * 4 & 7
+    if not free_pages_prepare(m, cpu, pfn, p, 0):
+        return False
+    mt = get_pageblock_migratetype(m, pfn)
     m[p + P_INDEX] = mt
-    commit_page(m, cpu, pfn, p, mt, flags, tracing)
+    nid, zid, _ = page_place(m[p])
+    commit_page(m, cpu, pfn, p, mt, nid, zid, tracing)
     return True
 
 

@@ -30,6 +30,8 @@ from .mmzone import (
 )
 from .vmstat import zone_page_state_snapshot
 
+Z_FREE_AREA_END = Z_FREE_AREA + MAX_ORDER * FA_WORDS
+
 # alloc_flags (mm/internal.h); the low two bits choose the watermark
 ALLOC_WMARK_MIN = 0
 ALLOC_WMARK_LOW = 1
@@ -73,8 +75,8 @@ def zone_watermark_ok_free(
         return False
     if order == 0:
         return True
-    for o in range(order, MAX_ORDER):
-        area = z + Z_FREE_AREA + o * FA_WORDS
+    first = z + (Z_FREE_AREA + order * FA_WORDS)
+    for area in range(first, z + Z_FREE_AREA_END, FA_WORDS):
         if m[area + FA_NR_FREE] == 0:
             continue
         for mt in range(MIGRATE_PCPTYPES):

@@ -7,30 +7,20 @@ import pytest
 
 from allocator import page_alloc
 from allocator.errors import BadRequest
-from allocator.gfp import parse_gfp
 from allocator.kernel import Kernel
 from allocator.layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
-    CPU_PREEMPT_COUNT,
     G_FAIL_PROBABILITY,
     G_GFP_ALLOWED,
     G_LOG_HEAD,
     G_STATIC_KEYS,
     G_TRACE_MASK,
     G_WARNED_ONCE,
-    HARDIRQ_OFFSET,
     KEY_CPUSETS,
     NODE_DATA,
-    PF_MEMALLOC,
-    PF_MEMALLOC_NOFS,
-    PF_MEMALLOC_NOIO,
-    SOFTIRQ_OFFSET,
-    TASK_FLAGS,
     TASK_HARDWALL_MEMS,
     TASK_MEMS_ALLOWED,
-    TASK_OOM_MM,
-    TASK_PRIO,
     word_of_va,
 )
 from allocator.mmzone import ND_KSWAPD_CLASSZONE, ND_KSWAPD_ORDER
@@ -55,70 +45,6 @@ def kernel() -> Kernel:
 
 def task(kernel: Kernel, cpu: int = 0) -> int:
     return word_of_va(kernel.m[CPU_BLOCKS + CPU_CURRENT])
-
-
-# --- gfp_to_alloc_flags, __gfp_pfmemalloc_flags, current_gfp_context (4.20, mm/page_alloc.c)
-
-
-@pytest.mark.parametrize(
-    ("gfp", "prio", "preempt", "flags"),
-    [
-        ("GFP_KERNEL", 120, 0, CPUSET),
-        ("GFP_KERNEL|__GFP_HIGH", 120, 0, CPUSET | HIGH),
-        ("GFP_ATOMIC", 120, 0, HIGH | HARDER),
-        ("GFP_ATOMIC|__GFP_NOMEMALLOC", 120, 0, HIGH),
-        ("GFP_KERNEL", 50, 0, CPUSET | HARDER),
-        ("GFP_KERNEL", 50, HARDIRQ_OFFSET, CPUSET),
-        ("GFP_HIGHUSER_MOVABLE", 120, 0, CPUSET | CMA),
-        ("GFP_KERNEL|__GFP_RECLAIMABLE", 120, 0, CPUSET),
-    ],
-)
-def test_slow_path_flags_follow_gfp_priority_and_interrupt(
-    kernel: Kernel, gfp: str, prio: int, preempt: int, flags: int
-) -> None:
-    kernel.m[task(kernel) + TASK_PRIO] = prio
-    kernel.m[CPU_BLOCKS + CPU_PREEMPT_COUNT] = preempt
-    assert page_alloc.gfp_to_alloc_flags(kernel.m, 0, parse_gfp(gfp)) == flags
-
-
-@pytest.mark.parametrize(
-    ("gfp", "task_flags", "oom", "preempt", "reserve"),
-    [
-        ("GFP_KERNEL", 0, 0, 0, 0),
-        ("GFP_KERNEL|__GFP_MEMALLOC", 0, 0, 0, NO_WATERMARKS),
-        ("GFP_KERNEL|__GFP_MEMALLOC", 0, 0, HARDIRQ_OFFSET, NO_WATERMARKS),
-        ("GFP_KERNEL|__GFP_MEMALLOC|__GFP_NOMEMALLOC", PF_MEMALLOC, 1, 0, 0),
-        ("GFP_KERNEL", PF_MEMALLOC, 0, 0, NO_WATERMARKS),
-        ("GFP_KERNEL", PF_MEMALLOC, 0, HARDIRQ_OFFSET, 0),
-        ("GFP_KERNEL", PF_MEMALLOC, 0, SOFTIRQ_OFFSET, NO_WATERMARKS),
-        ("GFP_KERNEL", 0, 0, SOFTIRQ_OFFSET, 0),
-        ("GFP_KERNEL", 0, 1, 0, OOM),
-        ("GFP_KERNEL", 0, 1, HARDIRQ_OFFSET, 0),
-        ("GFP_KERNEL", PF_MEMALLOC, 1, 0, NO_WATERMARKS),
-    ],
-)
-def test_reserves_open_by_context(
-    kernel: Kernel, gfp: str, task_flags: int, oom: int, preempt: int, reserve: int
-) -> None:
-    kernel.m[task(kernel) + TASK_FLAGS] = task_flags
-    kernel.m[task(kernel) + TASK_OOM_MM] = oom
-    kernel.m[CPU_BLOCKS + CPU_PREEMPT_COUNT] = preempt
-    assert page_alloc.gfp_pfmemalloc_flags(kernel.m, 0, parse_gfp(gfp)) == reserve
-
-
-@pytest.mark.parametrize(
-    ("scope", "result"),
-    [
-        (0, "GFP_KERNEL"),
-        (PF_MEMALLOC_NOFS, "GFP_NOFS"),
-        (PF_MEMALLOC_NOIO, "GFP_NOIO"),
-        (PF_MEMALLOC_NOIO | PF_MEMALLOC_NOFS, "GFP_NOIO"),
-    ],
-)
-def test_memalloc_scopes_take_io_and_fs_away(kernel: Kernel, scope: int, result: str) -> None:
-    kernel.m[task(kernel) + TASK_FLAGS] = scope
-    gfp = page_alloc.current_gfp_context(kernel.m, 0, parse_gfp("GFP_KERNEL"))
-    assert gfp == parse_gfp(result)
 
 
 # --- zones and nodes ----------------------------------------------------------------------
