@@ -2,19 +2,19 @@
 """One source, two engines: the hot path interpreted, or the same functions compiled by Numba.
 
 The hot modules hold plain functions over the word array and integers. The *python* engine calls
-them as they are. The *compiled* engine hands the same functions to Numba and LLVM and loads the
-machine code; what it offers takes the same arguments - the memoryview of guest RAM's words first -
-gives the same results and leaves the same bytes, so that one may stand for the other anywhere, even
-between two calls. All state is in guest RAM.
+them, with code that `interp` has made quicker for the interpreter. The *compiled* engine hands the
+same functions to Numba and LLVM and loads the machine code; what it offers takes the same arguments
+- the memoryview of guest RAM's words first - gives the same results and leaves the same bytes, so
+that one may stand for the other anywhere, even between two calls. All state is in guest RAM.
 
 A function is hot if it is defined in one of HOT_MODULES and its docstring says "Hot". Entry points
 are those that are called from outside; everything that they call is compiled with them. Numba is an
 extra: without it `auto` means python. Once compiled, code is loaded from `engine_cache`'s file
 without Numba.
 
-Two things hold for compiled code alone. A call cannot be interrupted: where somebody has bent a
-list into a ring, the interpreted engine can be ended from outside and the compiled one cannot. And
-it runs without the interpreter's lock, but takes no locks of its own: one RAM is one thread's.
+A compiled call can be ended from outside as an interpreted one can, by what a signal handler raises
+(`long_calls`): where somebody has bent a list into a ring, nothing else would. It runs without the
+interpreter's lock; threads that share a machine's RAM need a `team`, or it is one thread's.
 
 `load_engine` gives an engine to call; `install_engine` makes one serve the whole process, under the
 names by which this package's other modules, and tests, already call the hot functions.
@@ -34,11 +34,17 @@ from weakref import ref
 
 from machine import PhysicalMemory, UsageError
 
+from .cold_calls import cold_calls
+from .interp import plain_code, speed_up
+from .long_calls import long_calls
+
 HOT_MODULES = (
+    "spinlock",
     "trace",
     "list_head",
     "nodemask",
     "pageblock",
+    "page_flags",
     "vmstat",
     "debug_guardpage",
     "page_poison",
@@ -54,18 +60,34 @@ HOT_MODULES = (
     "node_reclaim",
     "pcp",
     "deferred_pages",
+    "alloc_flags",
+    "get_page",
+    "slowpath",
+    "page_free",
     "page_alloc",
     "mempolicy",
     "exact",
+    "mm_inline",
+    "memcg_charge",
+    "deferred_split",
+    "pagevec",
     "page_frag",
     "page_isolation",
-    "migrate",
-    "contig",
-    "cma_alloc",
     "bulk",
     "guest_calls",
+    "memmap_scan",
     "machine.walk",
 )
+INTERPRETED_MODULES = ("migrate", "contig", "cma_alloc", "compaction", "kcompactd")
+"""Hot style, but tied to everything that owns memory: interpreted in both engines."""
+PYTHON_CALLS = {
+    "slowpath_may_sleep": "slowpath",
+    "reclaim_from_memcg": "memcg",
+    "kill_in_memcg": "memcg",
+    "node_reclaim_scan": "node_reclaim",
+}
+"""What compiled code calls in Python, by the module that defines it: the parts of the slow path
+that sleep. Integers and the word array in, an integer out."""
 # Cold modules whose constants end up in compiled code.
 CONSTANT_MODULES = ("layout", "mmzone", "mm_types", "gfp", "vm_events", "structs")
 # What is called from outside compiled code; only these and what they call are compiled.
@@ -85,6 +107,7 @@ ENTRY_POINTS = (
     "replay_pages",
     "serve_mailbox",
     "walk",
+    "scan_pages",
     # callers' interfaces
     "alloc_pages_current",
     "set_mempolicy",
@@ -103,12 +126,6 @@ ENTRY_POINTS = (
     "start_isolate_page_range",
     "undo_isolate_page_range",
     "has_unmovable_pages",
-    "alloc_contig_migrate_range",
-    "grab_isolated_range",
-    "alloc_contig_range",
-    "free_contig_range",
-    "cma_alloc",
-    "cma_release",
     # the steps of logs that are replayed event by event
     "rmqueue",
     "rmqueue_bulk",
@@ -124,6 +141,8 @@ ENTRY_POINTS = (
 ENGINES = ("auto", "python", "compiled")
 FAILED = -(1 << 63)
 """What compiled code returns for an index out of range."""
+ENDED = FAILED + 1
+"""What compiled code returns when the call was ended from outside."""
 
 
 Hot = Callable[..., Any]
@@ -169,6 +188,35 @@ def hot_functions() -> Mapping[str, FunctionType]:
     return found
 
 
+@functools.cache
+def interpreted_functions() -> Mapping[str, FunctionType]:
+    """The functions of INTERPRETED_MODULES by name, which engines offer beside the hot ones."""
+    found: dict[str, FunctionType] = {}
+    for name in INTERPRETED_MODULES:
+        module = importlib.import_module(f"{__package__}.{name}")
+        found |= {attr: value for attr, value in vars(module).items() if is_hot(module, value)}
+    return found
+
+
+class _Functions(dict[str, Hot]):
+    """An engine's functions, and those of INTERPRETED_MODULES from the first that is wanted on."""
+
+    def __missing__(self, name: str) -> Hot:
+        found = interpreted_functions().get(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+
+@functools.cache
+def python_calls() -> Mapping[str, FunctionType]:
+    """The functions of PYTHON_CALLS by name."""
+    return {
+        name: getattr(importlib.import_module(f"{__package__}.{module}"), name)
+        for name, module in PYTHON_CALLS.items()
+    }
+
+
 def is_hot(module: ModuleType, value: object) -> bool:
     """True if `value` is a hot function that `module` itself defines."""
     return (
@@ -180,15 +228,21 @@ def is_hot(module: ModuleType, value: object) -> bool:
 
 def reachable(hot: Mapping[str, FunctionType], entry_points: Iterable[str]) -> list[str]:
     """The entry points and all hot functions that they call, directly or not."""
+    from .compiled_forms import COMPILED_FORMS
+
     order: dict[str, None] = {}
 
     def visit(name: str) -> None:
         if name not in order:
             order[name] = None
-            own = hot[name].__globals__
-            for callee in hot[name].__code__.co_names:
+            form = COMPILED_FORMS.get(name)
+            own = (form or hot[name]).__globals__
+            code = form.__code__ if form else plain_code(hot[name])
+            for callee in code.co_names:
                 if callee in hot and own.get(callee) is hot[callee]:
                     visit(callee)
+                elif callee in PYTHON_CALLS and callee in own:
+                    order[callee] = None
 
     for name in entry_points:
         visit(name)
@@ -222,7 +276,9 @@ def load_engine(choice: str = "auto") -> Engine:
 
 @functools.cache
 def _python_engine() -> Engine:
-    return Engine("python", hot_functions())
+    hot = hot_functions()
+    speed_up(hot)
+    return Engine("python", _Functions(hot))
 
 
 @functools.cache
@@ -231,8 +287,10 @@ def _compiled_engine() -> Engine:
 
     hot = hot_functions()
     code = load_code(object_code(hot))
+    long_calls.connect(code)
+    cold_calls.connect(code, python_calls())
     forms = {name: compiled_form(hot[name], code.address(name)) for name in ENTRY_POINTS}
-    return Engine("compiled", forms, code)
+    return Engine("compiled", _Functions(forms), code)
 
 
 class _Place:
@@ -286,13 +344,23 @@ def compiled_form(function: FunctionType, address: int) -> Hot:
             others = {i: _Place(args[i]) for i in more}
             args = tuple(others[i].pointer if i in others else a for i, a in enumerate(args))
         value = code(place.pointer, *args)
-        if value == FAILED:
-            raise IndexError(f"{name}: word index out of range")
+        if value <= ENDED:
+            raise failure(name, value)
         if result == "int":
             return value
         return bool(value) if result == "bool" else None
 
     return functools.update_wrapper(compiled, function)
+
+
+def failure(name: str, value: int) -> BaseException:
+    """What to raise when compiled code of entry point `name` returned FAILED or ENDED."""
+    if value == FAILED:
+        error = cold_calls.take()
+        if error is not None:
+            return error
+        return IndexError(f"{name}: word index out of range")
+    return long_calls.take()
 
 
 _current: list[Engine | None] = [None]

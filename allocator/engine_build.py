@@ -13,7 +13,8 @@ on (but an index below 0 is an error here: it never counts from the end).
 
 Each entry point `f` also gets `x_f`, which C can call: a pointer to {address, length} for every
 word array, 64-bit integers for the rest; its result is a 64-bit integer, FAILED if an index was out
-of range.
+of range, ENDED if somebody ended the call, which every loop allows (`engine_turns`) but those of
+`compiled_forms`, whose ends no word of RAM decides.
 """
 
 from __future__ import annotations
@@ -38,9 +39,10 @@ from numba.core.typing.templates import (
 )
 from numba.extending import lower_builtin, models, register_model
 
-from .engine import ENTRY_POINTS, FAILED, hot_functions
-from .layout import PFN_SECTION_SHIFT, SECTION_PAGES, VMEMMAP_START
-from .mm_types import P_COUNTS, P_FLAGS, P_NEXT, P_PREV
+from .compiled_forms import COMPILED_FORMS
+from .engine import ENDED, ENTRY_POINTS, FAILED, hot_functions, python_calls
+from .engine_locks import LOCKING, begin_call, end_call
+from .engine_turns import RETCODE_ENDED, TurnCompiler, control_context, new_control
 
 SYMBOL = "nl_{}".format
 EXPORT = "x_{}".format
@@ -61,6 +63,7 @@ TYPES = {
     "bool": types.boolean,
     "None": types.none,
     "tuple[int, int]": types.UniTuple(types.int64, 2),
+    "tuple[int, int, int]": types.UniTuple(types.int64, 3),
 }
 
 
@@ -166,23 +169,6 @@ def _length(context: Any, builder: Any, sig: Any, args: Any) -> Any:  # noqa: AR
     return _words(context, builder, args[0]).nwords
 
 
-def init_page_range(m: memoryview, pfn: int, end: int, flags: int, counts: int) -> None:
-    """The loop that deferred_pages.init_page_range() has NumPy run."""
-    w = m[SECTION_PAGES + (pfn >> PFN_SECTION_SHIFT << 2)] + (pfn << 3)
-    for i in range(pfn, end):
-        for field in range(8):
-            m[w + field] = 0
-        m[w + P_FLAGS] = flags
-        m[w + P_COUNTS] = counts
-        m[w + P_NEXT] = VMEMMAP_START + 8 + (i << 6)
-        m[w + P_PREV] = VMEMMAP_START + 8 + (i << 6)
-        w += 8
-
-
-COMPILED_FORMS = {"init_page_range": init_page_range}
-"""Hot functions whose source is written with NumPy for the interpreter's sake, as loops."""
-
-
 def types_of(function: FunctionType) -> tuple[tuple[Any, ...], Any]:
     """Numba types of the arguments and of the result, from the annotations."""
     code = function.__code__
@@ -198,7 +184,7 @@ class PartCompiler:
     def __init__(self, functions: Mapping[str, FunctionType]) -> None:
         self.functions = functions
         self.typing = cpu_target.typing_context
-        self.target = cpu_target.target_context
+        self.target = control_context(cpu_target.target_context)
         self.typing.refresh()
         self.target.refresh()
         self.flags = compiler.Flags()
@@ -208,11 +194,12 @@ class PartCompiler:
         self.flags.error_model = "numpy"
         self.helpers: dict[Any, str] = {}
         """Numba's own helpers (max, min, `in`) that were needed: library -> LLVM assembly."""
-        self.descriptors = {name: self._declare(name) for name in functions}
+        self.python = python_calls()
+        self.descriptors = {name: self._declare(name) for name in (*functions, *self.python)}
 
     def _declare(self, name: str) -> Any:
         """Lets Numba know a hot function that may be compiled elsewhere or later."""
-        function = self.functions[name]
+        function = self.python.get(name) or self.functions[name]
         arguments, result = types_of(function)
 
         def mangle(*_: Any, **__: Any) -> str:
@@ -239,6 +226,10 @@ class PartCompiler:
 
     def compile(self, name: str) -> list[str]:
         """LLVM assembly of one function, and of its door for C if it is an entry point."""
+        if name in self.python:
+            return [self._python_door(name)]
+        if name in LOCKING:
+            return [self._locking(name)]
         arguments, result = types_of(self.functions[name])
         found: list[Any] = []
         library = self.target.codegen().create_library(name)
@@ -253,6 +244,7 @@ class PartCompiler:
             self.flags,
             {},
             library=library,
+            pipeline_class=compiler.Compiler if name in COMPILED_FORMS else TurnCompiler,
         )
         texts = [str(found[0]).replace(done.fndesc.mangled_name, SYMBOL(name))]
         if name in ENTRY_POINTS:
@@ -263,6 +255,40 @@ class PartCompiler:
         if library not in self.helpers:
             self.helpers[library] = str(library._get_module_for_linking())
 
+    def _locking(self, name: str) -> str:
+        """A function of `spinlock`."""
+        arguments, result = types_of(self.functions[name])
+        module = self.target.codegen().create_library(SYMBOL(name)).create_ir_module(name)
+        function = self.target.declare_function(module, self.descriptors[name])
+        builder = ir.IRBuilder(function.append_basic_block())
+        values = self.target.call_conv.decode_arguments(builder, arguments, function)
+
+        def place(words: Any, index: Any) -> Any:
+            return _place(self.target, builder, words, index)
+
+        value = LOCKING[name](builder, place, values)
+        if result is types.none:
+            value = self.target.get_dummy_value()
+        self.target.call_conv.return_value(builder, value)
+        return str(module)
+
+    def _python_door(self, name: str) -> str:
+        """A function that calls Python through the word nl_py_NAME (`cold_calls`)."""
+        arguments, _ = types_of(self.python[name])
+        module = self.target.codegen().create_library(SYMBOL(name)).create_ir_module(name)
+        function = self.target.declare_function(module, self.descriptors[name])
+        builder = ir.IRBuilder(function.append_basic_block())
+        values = self.target.call_conv.decode_arguments(builder, arguments, function)
+        words = _words(self.target, builder, values[0])
+        passed = [builder.ptrtoint(words.data, I64), words.nwords, *values[1:]]
+        pointer = ir.GlobalVariable(module, I64, f"nl_py_{name}")
+        pointer.initializer = I64(0)
+        kind = ir.FunctionType(I64, [I64] * len(passed)).as_pointer()
+        value = builder.call(builder.inttoptr(builder.load(pointer), kind), passed)
+        _fail_if(builder, builder.icmp_signed("==", value, I64(FAILED)))
+        self.target.call_conv.return_value(builder, value)
+        return str(module).replace(self.descriptors[name].mangled_name, SYMBOL(name))
+
     def _door(self, name: str, arguments: tuple[Any, ...], result: Any) -> str:
         """The function that C calls for an entry point."""
         module = self.target.codegen().create_library(EXPORT(name)).create_ir_module(name)
@@ -271,6 +297,8 @@ class PartCompiler:
         kinds = [array.as_pointer() if a is words_type else I64 for a in arguments]
         door = ir.Function(module, ir.FunctionType(I64, kinds), EXPORT(name))
         builder = ir.IRBuilder(door.append_basic_block())
+        new_control(builder)
+        names = self.functions[name].__code__.co_varnames[: len(arguments)]
         values = []
         for kind, value in zip(arguments, door.args, strict=True):
             if kind is words_type:
@@ -278,11 +306,15 @@ class PartCompiler:
             elif kind is types.boolean:
                 value = builder.icmp_signed("!=", value, I64(0))
             values.append(value)
+        cpu = values[names.index("cpu")] if "cpu" in names else I64(-1)
+        begin_call(builder, name, _words(self.target, builder, values[0]).data, cpu)
         status, value = self.target.call_conv.call_function(
             builder, inner, result, arguments, values
         )
+        end_call(builder, name)
         with builder.if_then(status.is_error, likely=False):
-            builder.ret(I64(FAILED))
+            ended = builder.icmp_signed("==", status.code, RETCODE_ENDED)
+            builder.ret(builder.select(ended, I64(ENDED), I64(FAILED)))
         if result is types.boolean:
             value = builder.zext(value, I64)
         builder.ret(I64(0) if result is types.none else value)

@@ -23,6 +23,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from ctypes import CFUNCTYPE, c_int64
 from importlib.metadata import version
 from pathlib import Path
 from types import FunctionType
@@ -33,8 +34,20 @@ from llvmlite import binding
 from machine import BringUpError, OutputError
 
 from .engine import CONSTANT_MODULES, ENTRY_POINTS, HOT_MODULES, reachable
+from .engine_runtime import runtime
 
 MAGIC = b"numalab hot path "
+COMPILER = (
+    "cold_calls",
+    "compiled_forms",
+    "engine",
+    "engine_build",
+    "engine_cache",
+    "engine_locks",
+    "engine_runtime",
+    "engine_turns",
+)
+"""What makes the code, apart from the hot modules themselves."""
 PROCESSES = 2
 KEPT = 4
 """Compiled versions that are kept; older ones go when a new one is made."""
@@ -56,7 +69,7 @@ def source_of(name: str) -> Path:
 def digest() -> str:
     """What the compiled code depends on, in 24 hexadecimal digits."""
     known = hashlib.sha256()
-    for name in (*HOT_MODULES, *CONSTANT_MODULES, "engine", "engine_build", "engine_cache"):
+    for name in (*HOT_MODULES, *CONSTANT_MODULES, *COMPILER):
         known.update(name.encode() + b"\0" + source_of(name).read_bytes())
     parts = (version("numba"), version("llvmlite"), platform.python_version(), *host_cpu())
     known.update("\0".join(parts).encode())
@@ -171,10 +184,11 @@ def partition(functions: Mapping[str, FunctionType], names: list[str]) -> list[l
     """The names in PROCESSES parts of about the same amount of code."""
     parts: list[list[str]] = [[] for _ in range(PROCESSES)]
     sizes = [0] * PROCESSES
-    for name in sorted(names, key=lambda n: (-len(functions[n].__code__.co_code), n)):
+    weights = {n: len(functions[n].__code__.co_code) if n in functions else 0 for n in names}
+    for name in sorted(names, key=lambda n: (-weights[n], n)):
         least = sizes.index(min(sizes))
         parts[least].append(name)
-        sizes[least] += len(functions[name].__code__.co_code)
+        sizes[least] += weights[name]
     return parts
 
 
@@ -249,7 +263,7 @@ def link(parts: list[bytes]) -> bytes:
     """One object of all parts, optimised as a whole; only the doors for C stay visible."""
     machine = target_machine()
     whole, *others = [binding.parse_bitcode(part) for part in parts]
-    for other in others:
+    for other in (*others, binding.parse_assembly(runtime())):
         whole.link_in(other)
     for function in whole.functions:
         if not function.is_declaration and not function.name.startswith("x_"):
@@ -276,6 +290,18 @@ class Code:
         if not found:
             raise BringUpError(f"compiled code has no function {name}")
         return found
+
+    def word(self, name: str) -> c_int64:
+        """A word of the runtime (`engine_runtime`), to be read and set."""
+        found: int = self._jit.get_global_value_address(name)
+        if not found:
+            raise BringUpError(f"compiled code has no word {name}")
+        return c_int64.from_address(found)
+
+    def this_thread(self) -> int:
+        """The calling thread, as compiled code names it."""
+        name: int = CFUNCTYPE(c_int64)(self.address("this_thread"))()
+        return name
 
 
 def load_code(code: bytes) -> Code:

@@ -28,7 +28,6 @@ def attach_native(machine: Machine, engine: Engine) -> bool:
     """
     code = cast("Code", engine.code) if engine.name == "compiled" else None
     for cpu in machine.cpus:
-        cpu.count_by_block = code is not None
         cpu.native_walk = code.address("walk") if code else 0
         cpu.native_doorbell = code.address("serve_mailbox") if code else 0
     return code is not None

@@ -2,9 +2,9 @@
 """`numalab bench`: how fast the allocator is, as CSV.
 
 WHAT is any of bulk repeat rand frag (LLFree's shapes, by order and number of CPUs, with half of
-memory divided among the CPUs), hypercalls (requests per second from guest code), and scale (time
-to the first page by machine size, the memory that this takes on the host, and the check by
-frames). Without WHAT all are run.
+memory divided among the CPUs), threads (two of them on CPUs side by side, compiled code only),
+hypercalls (requests per second from guest code), and scale (time to the first page by machine size,
+the memory that this takes on the host, and the check by frames). Without WHAT all are run.
 
 Every figure has the least, the median and the largest of its runs. Compare figures of one run only:
 another machine, or another hour, has other ones.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..engine import Engine
 
 HELP = "time the allocator: LLFree's shapes, hypercalls, bring-up, checking"
-WHAT = ("bulk", "repeat", "rand", "frag", "hypercalls", "scale")
+WHAT = ("bulk", "repeat", "rand", "frag", "threads", "hypercalls", "scale")
 DEFAULT_NUMA = "2x256M,cpus=2"
 MAX_RUNS = 1000
 
@@ -117,6 +117,13 @@ def measure(args: argparse.Namespace, progress: Callable[[str], None]) -> Iterat
                 for shape in wanted:
                     progress(f"{shape}, order {order}, {cpus} CPUs, {engine.name}")
                     yield from shapes.Bench(specs, engine, cpus).run(shape, order, args.runs)
+        if "threads" in what and engine.name == "compiled":
+            from ..bench.threads import thread_rows
+
+            for threads in args.cpus:
+                for order in args.orders:
+                    progress(f"threads, order {order}, {threads} CPUs")
+                    yield from thread_rows(specs, engine, order, threads, args.runs)
         if "hypercalls" in what:
             from ..bench.guest import hypercall_rate
 

@@ -3,9 +3,7 @@
 
 A command declares the option with `add_engine_argument`; `main` lets the engine serve the process
 while the command runs. The default is the interpreter where loading compiled code (0.1 s, and once
-in a while a compilation) would cost more than it saves. A guest that is not trusted wants it,
-too: if it bends a free list into a ring, a compiled call goes round for ever, and neither Ctrl-C
-nor --timeout ends it.
+in a while a compilation) would cost more than it saves.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@
 
 Figure aimed at: 1,000,000 frames below 0.5 s; the later aim is 15 ns a frame. Three states of a
 machine of 4 GiB: freshly booted, in use, and shredded (every second page of one node freed singly,
-so that the free lists are as long as they get). The median of several checks and their spread.
+so that the free lists are as long as they get). Interpreted, and with Numba compiled as well. The
+median of several checks and their spread.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from allocator.check import check_frames  # noqa: E402
+from allocator.engine import compiled_available, install_engine, load_engine  # noqa: E402
 from allocator.init_main import start_kernel  # noqa: E402
 from allocator.kernel import Kernel  # noqa: E402
 from firmware import power_on  # noqa: E402
@@ -56,12 +58,20 @@ def shredded(kernel: Kernel) -> None:
         kernel.free_pages(pfn)
 
 
-def measure(state: Callable[[Kernel], None]) -> str:
-    """One line of the report."""
+def measure(state: Callable[[Kernel], None]) -> Iterator[str]:
+    """A line of the report for each engine."""
     machine = Machine(Topology.parse("2x2G"))
     power_on(machine)
     start_kernel(machine)
     state(Kernel(machine.memory, machine))
+    for name in ("python", "compiled") if compiled_available() else ("python",):
+        undo = install_engine(load_engine(name))
+        yield timed(machine, f"{state.__name__:<9} {name:<8}")
+        undo()
+
+
+def timed(machine: Machine, title: str) -> str:
+    """The time of a check of `machine`, as a line."""
     report = check_frames(machine.memory)
     assert report.sound, str(report)
     times = []
@@ -71,7 +81,7 @@ def measure(state: Callable[[Kernel], None]) -> str:
         times.append(time.perf_counter() - began)
     median = statistics.median(times)
     return (
-        f"{state.__name__:<9} {report.frames:>9,} frames  {median * 1e3:7.1f} ms "
+        f"{title} {report.frames:>9,} frames  {median * 1e3:7.1f} ms "
         f"({min(times) * 1e3:.1f}-{max(times) * 1e3:.1f})  "
         f"{median / report.frames * 1e9:5.1f} ns a frame  {report.rules} rules"
     )
@@ -79,4 +89,5 @@ def measure(state: Callable[[Kernel], None]) -> str:
 
 if __name__ == "__main__":
     for chosen in (fresh, in_use, shredded):
-        print(measure(chosen), flush=True)
+        for line in measure(chosen):
+            print(line, flush=True)

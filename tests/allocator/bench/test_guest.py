@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from allocator.bench import guest
-from allocator.engine import load_engine
+from allocator.boot_image import Guest, boot_image
+from allocator.engine import compiled_available, current_engine, load_engine
 from machine import BringUpError
+from machine.nativecode import load
 
 
 @pytest.fixture
@@ -34,3 +37,21 @@ def test_a_guest_that_fails_is_no_figure(short: Path) -> None:
     short.write_text(short.read_text().replace("jnz     1b", "jnz     2f"))
     with pytest.raises(BringUpError, match=r"short\.S ended with exit 1"):
         guest.hypercall_rate(load_engine("python"), 1, "1x64M")
+
+
+@pytest.mark.skipif(not compiled_available(), reason="numba is not installed")
+def test_the_compiled_engine_serves_the_guest_and_is_put_away_afterwards(
+    short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    booted: list[Guest] = []
+
+    def boot(*args: Any) -> Guest:
+        booted.append(boot_image(*args))
+        return booted[-1]
+
+    monkeypatch.setattr(guest, "boot_image", boot)
+    before = current_engine()
+    guest.hypercall_rate(load_engine("compiled"), 1, "1x64M")
+    assert current_engine() is before
+    if load() is not None:
+        assert (booted[0].hypercalls.calls, booted[0].machine.doorbell.rings) == (1, 101)
