@@ -25,10 +25,13 @@ from . import (  # noqa: F401  (each module registers its rules)
     frame_states,
     free_lists,
     kernel_rules,
+    lru_rules,
     memmap,
     node_rules,
+    owner_rules,
     page_ext_rules,
     pcp_lists,
+    swap_rules,
     zone_rules,
 )
 from .context import Check

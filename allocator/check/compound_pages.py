@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ..deferred_split import TRANSHUGE_PAGE_DTOR
 from ..layout import PAGES_PER_SECTION, VMEMMAP_START
+from ..memmap_scan import KIND_FLAGGED, KIND_TAIL
 from ..mm_types import (
     COMPOUND_PAGE_DTOR,
     COUNTS_FREE,
@@ -48,6 +50,7 @@ RULES = {
     "tail-flags": "a tail has none of the flags that forbid freeing, and no control group",
 }
 MAX_LOST_HEADS = 64
+DTORS = (COMPOUND_PAGE_DTOR, TRANSHUGE_PAGE_DTOR)
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,17 @@ class Compounds:
 def read_compounds(check: Check) -> Compounds:
     """Verifies all compound pages; who is in one."""
     frames = check.frames
+    if not frames.seen & (KIND_FLAGGED | KIND_TAIL):
+        nothing = np.zeros(frames.size, dtype=np.bool_)
+        return Compounds(nothing, nothing)
     inside = check.free_blocks.covered.copy()
     inside[check.pcp_pages.pages] = True
-    heads = np.flatnonzero((frames.flags & PG_HEAD != 0) & ~inside & frames.ram)
+    heads = np.flatnonzero(frames.flagged & ~inside & frames.ram)
+    heads = heads[frames.flags[heads] & PG_HEAD != 0]
     heads = heads[heads % PAGES_PER_SECTION < PAGES_PER_SECTION - 1]
     first = frames.column(heads + 1, P_PREV)
     order, dtor = first >> 8 & 0xFF, first & 0xFF
-    sane = (order > 0) & (order < MAX_ORDER) & (dtor == COMPOUND_PAGE_DTOR) & (first >> 16 == 0)
+    sane = (order > 0) & (order < MAX_ORDER) & np.isin(dtor, DTORS) & (first >> 16 == 0)
     values = dict(zip(heads[~sane].tolist(), first[~sane].tolist(), strict=True))
     # the order is in the first tail: that frame's bytes are wrong, unless nothing makes it a tail
     for head in heads[~sane][:64].tolist():
@@ -84,7 +91,8 @@ def read_compounds(check: Check) -> Compounds:
         _check_heads(check, heads, order)
         _check_tails(check, heads, order, tails)
         members[heads] = True
-    stray = np.flatnonzero(frames.tail & ~tails & ~inside & ~frames.buddy & (frames.counts != 0))
+    stray = np.flatnonzero(frames.tail & ~(tails | inside | frames.buddy))
+    stray = stray[frames.counts[stray] != 0]
     stray, excused = _without_lost_heads(check, stray, insane)
     tails[excused] = True
     members[list(insane)] = True
@@ -168,10 +176,13 @@ def _check_tails(
     )
     mapping = frames.column(at, P_MAPPING)
     wrong = np.where(place == 1, mapping & MAPCOUNT_MASK != MAPCOUNT_MASK, mapping != TAIL_MAPPING)
+    # a huge page's mapcounts are owner_rules' business, its second tail holds a list node
+    huge = frames.column(owner + 1, P_PREV) & 0xFF == TRANSHUGE_PAGE_DTOR
+    wrong &= ~(huge & (place <= 2))
     check.add_frames("tail-mapping", at[wrong], "tail page with another mapping", P_MAPPING)
     check.add_frames(
         "tail-counts",
-        at[frames.counts[at] != COUNTS_FREE],
+        at[np.where(huge, frames.refcount[at] != 0, frames.counts[at] != COUNTS_FREE)],
         lambda i: (
             f"tail page with page_type {int(frames.page_type[i]):#010x}, "
             f"refcount {int(frames.refcount[i])}"

@@ -26,6 +26,7 @@ from ..layout import (
     G_GFP_ALLOWED,
     G_MEMBLOCK_MEMORY_CNT,
     G_MEMBLOCK_RESERVED_CNT,
+    G_MM_INIT_DONE,
     G_NR_CPU_IDS,
     G_STATIC_KEYS,
     KERNEL_BASE,
@@ -40,10 +41,12 @@ from ..layout import (
     page_va,
     unsigned,
 )
-from ..mm_types import P_COUNTS, PAGE_SHIFT
+from ..memmap_scan import KIND_FREE
+from ..mm_types import P_COUNTS, PAGE_SHIFT, PG_HWPOISON
 from ..mmzone import (
     MAX_NR_ZONES,
     NR_CPUS,
+    PAGEBLOCK_NR_PAGES,
     PGLIST_DATA_WORDS,
     PSET_WORDS,
     Z_MANAGED,
@@ -57,6 +60,7 @@ from ..mmzone import (
 from .compound_pages import Compounds, read_compounds
 from .deferred import Deferred
 from .free_lists import FreeBlocks, read_blocks
+from .mappings import Mappings, read_mappings
 from .memmap import Frames
 from .page_ext_rules import Guards, ext_column, ext_words, read_guards
 from .pcp_lists import PcpPages, read_pcp
@@ -228,6 +232,23 @@ class Check:
     def compounds(self) -> Compounds:
         """The verified compound pages."""
         return read_compounds(self)
+
+    @cached_property
+    def offline(self) -> npt.NDArray[np.bool_]:
+        """Frames that were taken offline: whole pageblocks, reserved, without references but for
+        bad frames."""
+        frames = self.frames
+        if not self.m[G_MM_INIT_DONE]:
+            return np.zeros(frames.size, dtype=np.bool_)
+        gone = frames.counting(KIND_FREE) | (frames.flags & PG_HWPOISON != 0)
+        gone &= frames.reserved & frames.ram
+        blocks = gone.reshape(-1, PAGEBLOCK_NR_PAGES).all(axis=1)
+        return np.asarray(np.repeat(blocks, PAGEBLOCK_NR_PAGES), dtype=np.bool_)
+
+    @cached_property
+    def mappings(self) -> Mappings:
+        """The page tables of all processes, read once."""
+        return read_mappings(self)
 
     @cached_property
     def ext_flags(self) -> Words | None:

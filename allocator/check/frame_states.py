@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from ..debug_guardpage import PAGE_EXT_OWNER
 from ..layout import (
+    G_MM_INIT_DONE,
     G_TOTALRAM,
     KEY_PAGE_OWNER,
     MAX_MEM_CGROUPS,
@@ -25,8 +26,8 @@ from ..layout import (
     MEM_CGROUPS,
     PAGE_OFFSET,
 )
+from ..memmap_scan import KIND_BUDDY, KIND_FREE, KIND_ONE, KIND_RESERVED
 from ..mm_types import (
-    COUNTS_FREE,
     COUNTS_ONE,
     MAPCOUNT_MASK,
     P_COUNTS,
@@ -77,27 +78,33 @@ def state_of(check: Check, index: int) -> str:
 
 
 def check_free(check: Check) -> None:
-    """Frames that are free look free."""
+    """Frames that are free look free: their kind is that of a head or of what lies behind it."""
     frames, free = check.frames, check.free
-    inside = check.free_blocks.covered | check.guards.covered
-    inside[check.free_blocks.heads] = False
-    bad = np.flatnonzero(inside & (frames.counts != COUNTS_FREE) & ~frames.buddy)
+    odd = free & (frames.kinds != KIND_FREE)
+    odd &= frames.kinds != KIND_BUDDY
+    suspects = np.flatnonzero(odd)
+    if not suspects.size:
+        return
+    covered = check.free_blocks.covered[suspects]
+    covered &= ~np.isin(suspects, check.free_blocks.heads)
+    inside = covered | check.guards.covered[suspects]
+    inside &= ~np.isin(suspects, check.free_blocks.heads)
+    looks_free = frames.counting(KIND_FREE)[suspects] | frames.buddy[suspects]
     check.add_frames(
         "free-state",
-        bad,
+        suspects[inside & ~looks_free],
         lambda i: (
             f"{state_of(check, i)} but page_type is {int(frames.page_type[i]):#010x}, "
             f"refcount {int(frames.refcount[i])}"
         ),
     )
-    flags = np.flatnonzero(free & (frames.flags & PAGE_FLAGS_CHECK_AT_PREP != 0))
     check.add_frames(
         "free-flags",
-        flags,
+        suspects[frames.flags[suspects] & PAGE_FLAGS_CHECK_AT_PREP != 0],
         lambda i: f"{state_of(check, i)} but flags has {int(frames.flags[i]) & 0xFFFFFF:#x} set",
         P_FLAGS,
     )
-    owned = np.flatnonzero(free & frames.owned)
+    owned = suspects[frames.owned[suspects]]
     mapped = frames.column(owned, P_MAPPING) != 0
     for chosen, name, offset in (
         (owned[mapped], "mapping", P_MAPPING),
@@ -105,11 +112,9 @@ def check_free(check: Check) -> None:
     ):
         texts = {i: f"{state_of(check, i)} but has a {name}" for i in chosen[:LIMIT].tolist()}
         check.add_frames("free-owner", chosen, texts.__getitem__, offset)
-    inside = check.free_blocks.covered.copy()
-    inside[check.free_blocks.heads] = False
     check.add_frames(
         "free-tail",
-        np.flatnonzero(inside & frames.tail),
+        suspects[covered & frames.tail[suspects]],
         lambda i: f"{state_of(check, i)} but says that it is a tail page",
         1,
     )
@@ -120,20 +125,24 @@ def check_counts(check: Check) -> None:
     frames, free = check.frames, check.free
     check.add_frames(
         "refcount-negative",
-        np.flatnonzero(frames.refcount < 0),
+        frames.odd[frames.refcount[frames.odd] < 0],
         lambda i: f"refcount is {int(frames.refcount[i])}",
     )
     kinds = frames.page_type
-    odd = np.flatnonzero((kinds != MAPCOUNT_MASK) & ~free & ~frames.buddy & ~frames.unborn)
+    odd = frames.odd[~(free[frames.odd] | frames.buddy[frames.odd] | frames.unborn[frames.odd])]
+    odd = odd[kinds[odd] != MAPCOUNT_MASK]
     if odd.size:
         value = kinds[odd].astype(np.int64)
         typed = (value & _TYPE_BASE == _TYPE_BASE) & (value | _TYPES == MAPCOUNT_MASK)
+        if check.m[G_MM_INIT_DONE]:
+            # owner_rules compare mapcounts with the page tables
+            typed |= value < _TYPE_BASE
         check.add_frames(
             "page-type",
             odd[~typed],
             lambda i: f"page_type is {int(kinds[i]):#010x}: neither unmapped nor a known type",
         )
-    owned = np.flatnonzero(frames.owned & ~free)
+    owned = np.flatnonzero(frames.owned & ~free) if frames.owned.any() else frames.odd[:0]
     if owned.size:
         groups = frames.column(owned, P_MEMCG)
         at = (groups - PAGE_OFFSET) - (MEM_CGROUPS << 3)
@@ -145,20 +154,22 @@ def check_counts(check: Check) -> None:
 def check_reserved(check: Check) -> None:
     """Frames that boot set aside, and frames that are no RAM."""
     frames, free = check.frames, check.free
-    reserved = (frames.flags & PG_RESERVED != 0) & ~free & ~frames.buddy
-    odd = reserved & ((frames.counts != COUNTS_ONE) | frames.owned) & frames.ram
+    at = np.flatnonzero(frames.reserved & (frames.kinds != KIND_RESERVED | KIND_ONE))
+    odd = frames.ram[at] & ~free[at] & ~frames.buddy[at] & ~check.offline[at]
+    odd &= ~frames.counting(KIND_ONE)[at] | frames.owned[at]
     check.add_frames(
         "reserved-state",
-        np.flatnonzero(odd),
+        at[odd],
         lambda i: (
             f"reserved but refcount is {int(frames.refcount[i])}, page_type "
             f"{int(frames.page_type[i]):#010x}{', and it has an owner' if frames.owned[i] else ''}"
         ),
     )
-    hole = ~frames.ram
-    odd = hole & ((frames.counts != 0) & (frames.counts != COUNTS_ONE) | frames.owned | free)
-    odd |= hole & (frames.flags & ~np.uint32(PG_RESERVED) != 0)
-    check.add_frames("hole-state", np.flatnonzero(odd), "no RAM is there, yet its page is in use")
+    at = np.flatnonzero(~frames.ram)
+    counts = frames.counts[at]
+    odd = (counts != 0) & (counts != COUNTS_ONE) | frames.owned[at] | free[at]
+    odd |= frames.flags[at] & ~np.uint32(PG_RESERVED) != 0
+    check.add_frames("hole-state", at[odd], "no RAM is there, yet its page is in use")
 
 
 def promised(check: Check) -> npt.NDArray[np.bool_]:
@@ -175,28 +186,32 @@ def check_reserved_flags(check: Check) -> None:
         return
     frames = check.frames
     due = promised(check)
-    flagged = (frames.flags & PG_RESERVED != 0) & frames.ram & ~check.free
-    check.add_frames(
-        "reserved-flag", np.flatnonzero(flagged & ~due), "PG_reserved, but not since boot", P_FLAGS
-    )
-    lost = due & ~flagged & ~check.free & ~frames.unborn
+    at = np.flatnonzero(frames.reserved & ~due)
+    at = at[frames.ram[at] & ~check.free[at] & ~check.offline[at]]
+    check.add_frames("reserved-flag", at, "PG_reserved, but not since boot", P_FLAGS)
+    plain = frames.count_by_zone(frames.unreserved)
     for zone in check.zones:
-        mine = frames.ids == zone.ident
-        plain = int(np.count_nonzero(mine & frames.ram & (frames.flags & PG_RESERVED == 0)))
-        if plain > zone.managed:
+        if plain[zone.ident] > zone.managed:
+            lost = due & ~(frames.reserved | check.free | frames.unborn)
+            lost &= frames.ids == zone.ident
             text = "reserved at boot, but PG_reserved is gone and no zone manages it"
-            check.add_frames("reserved-flag", np.flatnonzero(lost & mine), text, P_FLAGS)
+            check.add_frames("reserved-flag", np.flatnonzero(lost), text, P_FLAGS)
 
 
 def check_lost(check: Check) -> None:
     """Runs of frames without a reference: each must fill an aligned plain block."""
     frames, free = check.frames, check.free
-    loose = (frames.refcount == 0) & ~free & ~frames.buddy & frames.ram & ~frames.unborn
-    loose &= ~check.compounds.members & (frames.flags & PG_HWPOISON == 0)
+    loose = frames.counting(KIND_FREE) & ~free & frames.ram & ~check.offline
+    odd = frames.odd
+    unlisted = ~(free[odd] | frames.buddy[odd] | frames.unborn[odd]) & frames.ram[odd]
+    loose[odd] = (frames.refcount[odd] == 0) & unlisted
+    for others in (check.compounds.members, frames.flagged):
+        at = np.flatnonzero(loose & others) if others.any() else odd[:0]
+        loose[at] = ~check.compounds.members[at] & (frames.flags[at] & PG_HWPOISON == 0)
+    if not loose.any():
+        return
     padded = np.concatenate(([False], loose, [False]))
     edges = np.flatnonzero(padded[1:] != padded[:-1]).reshape(-1, 2)
-    if not edges.size:
-        return
     head, end = edges[:, 0] - 1, edges[:, 1]
     size = end - head
     at = np.maximum(head, 0)

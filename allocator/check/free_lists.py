@@ -92,6 +92,22 @@ def coverage(
     return np.cumsum(steps[:-1], dtype=np.int16)
 
 
+def covered_frames(
+    size: int, heads: npt.NDArray[np.intp], order: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.intp]]:
+    """Which of `size` frames the blocks cover, and the indices of those covered more than once."""
+    covered = np.zeros(size, dtype=np.bool_)
+    pages = np.int64(1) << order
+    if not (heads & (pages - 1)).any():
+        # all aligned: the frames of blocks of one order are rows
+        for each in np.flatnonzero(np.bincount(order)).tolist():
+            covered.reshape(-1, 1 << each)[heads[order == each] >> each] = True
+        if np.count_nonzero(covered) == int(pages.sum()):
+            return covered, np.empty(0, dtype=np.intp)
+    cover = coverage(size, heads, pages)
+    return cover > 0, np.flatnonzero(cover > 1)
+
+
 def read_blocks(check: Check) -> FreeBlocks:
     """Verifies all free lists; the blocks on them."""
     frames = check.frames
@@ -106,21 +122,18 @@ def read_blocks(check: Check) -> FreeBlocks:
     heads, head = lists.pages[on], lists.head[on]
     order = head % LISTS_PER_ZONE // MIGRATE_TYPES
     zone, mt = head // LISTS_PER_ZONE, head % MIGRATE_TYPES
-    cover = coverage(frames.size, heads, np.int64(1) << order)
-    check.add_frames(
-        "free-list-overlap", np.flatnonzero(cover > 1), "lies in two free blocks at once", P_PRIVATE
-    )
-    return FreeBlocks(heads, order, mt, zone, cover > 0)
+    covered, twice = covered_frames(frames.size, heads, order)
+    check.add_frames("free-list-overlap", twice, "lies in two free blocks at once", P_PRIVATE)
+    return FreeBlocks(heads, order, mt, zone, covered)
 
 
 def check_heads(check: Check, blocks: FreeBlocks) -> None:
     """What the head of each listed block says of itself."""
     frames = check.frames
     heads, order = blocks.heads, blocks.order
-    place = {int(index): i for i, index in enumerate(heads)}
 
     def where(index: int) -> str:
-        i = place[index]
+        i = int(np.searchsorted(heads, index))
         zone = check.zones[int(blocks.zone[i])]
         return f"on free_area[{int(order[i])}] of {zone.label}"
 
@@ -147,9 +160,10 @@ def check_heads(check: Check, blocks: FreeBlocks) -> None:
     )
     unaligned = frames.pfns(heads) & ((np.int64(1) << order) - 1) != 0
     add("free-list-align", unaligned, "it is not aligned to that order", P_NEXT)
-    stale = frames.buddy.copy()
-    stale[heads] = False
-    check.add_frames("free-list-stale", np.flatnonzero(stale), "PageBuddy, but on no free list")
+    if np.count_nonzero(frames.buddy) > np.count_nonzero(buddy):
+        stale = frames.buddy.copy()
+        stale[heads] = False
+        check.add_frames("free-list-stale", np.flatnonzero(stale), "PageBuddy, but on no free list")
 
 
 def check_zone(check: Check, blocks: FreeBlocks) -> None:
@@ -163,8 +177,7 @@ def check_zone(check: Check, blocks: FreeBlocks) -> None:
     ids = frames.ids
     idents = np.array([zone.ident for zone in check.zones], dtype=np.uint8)
     mine = idents[blocks.zone]
-    borders = np.flatnonzero(ids[1:] != ids[:-1]) + 1
-    around = np.searchsorted(blocks.heads, borders, side="right") - 1
+    around = np.searchsorted(blocks.heads, frames.borders, side="right") - 1
     suspects = np.union1d(around[around >= 0], np.flatnonzero(ids[blocks.heads] != mine))
     bad: dict[int, int] = {}
     for i in suspects[:MAX_SUSPECTS].tolist():

@@ -44,6 +44,7 @@ from ..layout import (
     G_TRACE_BASE,
     G_TRACE_HEAD,
     G_TRACE_MASK,
+    G_TRACE_MASK2,
     G_TRACE_SIZE,
     G_WATERMARK_SCALE,
     INIT_TASKS,
@@ -65,7 +66,7 @@ from ..layout import (
 )
 from ..mm_types import PAGE_SHIFT
 from ..mmzone import MAX_NR_ZONES, NR_CPUS, PGLIST_DATA_WORDS, PSET_WORDS, ZONE_NAMES
-from ..trace import ALL_EVENTS
+from ..trace import ALL_EVENTS, ALL_EVENTS2
 from ..vm_events import NR_VM_EVENT_ITEMS, VM_EVENT_NAMES
 from .memmap import MEMMAP_WORDS
 from .registry import register
@@ -214,8 +215,9 @@ def check_rings(check: Check) -> None:
         check.add("trace-ring", where, f"at word {base:#x} is not in RAM", G_TRACE_BASE)
     if m[G_TRACE_HEAD] < 0:
         check.add("trace-ring", where, f"head is {m[G_TRACE_HEAD]}", G_TRACE_HEAD)
-    if m[G_TRACE_MASK] & ~ALL_EVENTS:
-        check.add("trace-ring", where, f"mask is {m[G_TRACE_MASK]:#x}", G_TRACE_MASK)
+    for word, known in ((G_TRACE_MASK, ALL_EVENTS), (G_TRACE_MASK2, ALL_EVENTS2)):
+        if m[word] & ~known:
+            check.add("trace-ring", where, f"mask is {m[word]:#x}", word)
     poison = int.from_bytes(bytes([PAGE_POISON] * 8), "little", signed=True)
     for first, value, name in (
         (EMPTY_ZERO_PAGE, 0, "zero page"),

@@ -63,7 +63,7 @@ class _Graph:
         self.heads = heads
         self.order = np.argsort(heads, kind="stable")
         self.sorted_heads = heads[self.order]
-        self.lookup = np.full(self.frames.size + 1, -1, dtype=np.int64)
+        self.lookup: npt.NDArray[np.int32] | None = None
         self.pages = pages
         self._number()
         for _ in range(MAX_STRANGERS):
@@ -72,14 +72,28 @@ class _Graph:
                 break
             self.pages = np.union1d(self.pages, strangers).astype(np.intp)
             self._number()
-        self.next = self.resolve(self.values(P_NEXT))
-        self.prev = self.resolve(self.values(P_PREV))
+        self.next, self.prev = map(self.resolve, self.links, self.indices)
 
     def _number(self) -> None:
-        self.lookup[self.pages] = np.arange(self.pages.size)
+        self.lookup = None
+        if self.pages.size << 4 > self.frames.size:
+            # a table of number + 1 by array index beats searching once there are many
+            self.lookup = np.zeros(self.frames.size + 1, dtype=np.int32)
+            self.lookup[self.pages] = np.arange(1, self.pages.size + 1, dtype=np.int32)
         self.nowhere = self.pages.size + self.heads.size
         words = self.frames.words(self.pages) + P_NEXT
         self.words = np.concatenate((words, self.heads))
+        self.links = (self.values(P_NEXT), self.values(P_PREV))
+        self.indices = tuple(map(self.page_indices, self.links))
+
+    def numbers(self, indices: Ids) -> Ids:
+        """Node numbers of the pages at array indices, -1 for those that are no nodes."""
+        if self.lookup is not None:
+            return self.lookup[indices].astype(np.int64) - 1
+        at = np.searchsorted(self.pages, indices)
+        at = np.minimum(at, max(self.pages.size - 1, 0))
+        known = self.pages[at] == indices if self.pages.size else np.zeros(at.shape, dtype=np.bool_)
+        return np.asarray(np.where(known, at, -1), dtype=np.int64)
 
     def values(self, offset: int) -> Ids:
         """next (P_NEXT) or prev (P_PREV) of every node, as addresses."""
@@ -94,9 +108,9 @@ class _Graph:
         index = slot << PFN_SECTION_SHIFT | pfn & ((1 << PFN_SECTION_SHIFT) - 1)
         return np.asarray(np.where(good & (slot >= 0), index, self.frames.size), dtype=np.int64)
 
-    def resolve(self, vas: Ids) -> Ids:
-        """The node at each address."""
-        nodes = self.lookup[self.page_indices(vas)]
+    def resolve(self, vas: Ids, indices: Ids) -> Ids:
+        """The node at each address; `indices` are the addresses' page_indices()."""
+        nodes = self.numbers(indices)
         if self.heads.size:
             off = vas - PAGE_OFFSET
             at = np.searchsorted(self.sorted_heads, off >> 3)
@@ -107,12 +121,9 @@ class _Graph:
 
     def _strangers(self) -> Ids:
         """Pages that a node leads to by both its links' word, yet are not among the nodes."""
-        found = []
-        for offset in (P_NEXT, P_PREV):
-            index = np.unique(self.page_indices(self.values(offset)))
-            found.append(index[self.lookup[index] < 0])
-        index = np.unique(np.concatenate(found))
-        return index[index < self.frames.size]
+        found = [index[self.numbers(index) < 0] for index in self.indices]
+        index = np.concatenate(found)
+        return np.unique(index[index < self.frames.size])
 
     def ends(self, links: Ids, mutual: npt.NDArray[np.bool_]) -> Ids:
         """Where each page's chain of mutual `links` ends: a node number."""

@@ -3,12 +3,15 @@
 
 A machine's sections may lie far apart; the arrays hold the frames of the present sections one
 behind the other. An *index* counts in that numbering, `pfns` and `indices` convert. What the
-checkers ask of every frame is copied out while the section's 2 MiB of struct pages are in the
-cache: counts, the PG_ bits, node and zone, and three bits about the remaining words.
+checkers ask of every frame is copied out by `memmap_scan`, on whatever engine serves the process:
+counts, the PG_ bits, node and zone, and the frame's kind. Rules about all frames are best put as
+questions about kinds, a byte a frame, and about `odd`, the few whose counts say more.
 """
 
 from __future__ import annotations
 
+import os
+import threading
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -16,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ..engine import current_engine
 from ..layout import (
     MEM_SECTION,
     NR_MEM_SECTIONS,
@@ -31,14 +35,18 @@ from ..layout import (
     USEMAP_WORDS,
     VMEMMAP_START,
 )
-from ..mm_types import (
-    COUNTS_BUDDY,
-    NR_PAGEFLAGS,
-    P_MAPPING,
-    P_MEMCG,
-    PG_RESERVED,
-    STRUCT_PAGE_WORDS,
+from ..memmap_scan import (
+    KIND_BUDDY,
+    KIND_COUNTS,
+    KIND_FLAGGED,
+    KIND_ORDINARY,
+    KIND_OWNED,
+    KIND_RESERVED,
+    KIND_STRAY,
+    KIND_TAIL,
+    KIND_ZERO,
 )
+from ..mm_types import PG_RESERVED, STRUCT_PAGE_WORDS
 from ..mmzone import PAGEBLOCK_NR_PAGES
 from .registry import register
 
@@ -52,15 +60,17 @@ SECTION_FLAGS = SECTION_MARKED_PRESENT | SECTION_HAS_MEM_MAP | SECTION_IS_ONLINE
 SECTION_WORDS = MEM_SECTION.words
 MEMMAP_WORDS = PAGES_PER_SECTION * STRUCT_PAGE_WORDS
 _LOW = PAGES_PER_SECTION - 1
-_FLAG_BITS = (1 << NR_PAGEFLAGS) - 1
+SECTIONS_PER_THREAD = 4
+MAX_THREADS = 8
+MAX_RUNS = 4096
+"""Runs of frames of one zone that are looked at one by one."""
 
 
 class Frames:
     """All struct pages of the sections whose memory map could be read.
 
     `counts` int64 (_refcount << 32 | page type), `flags` uint32 (the low half of page->flags),
-    `ids` uint8 (node << 2 | zone), `stray` the frames with flag bits that mean nothing, `owned`
-    those with a mapping or a control group, `tail` those whose lru.next is odd (compound_head).
+    `ids` uint8 (node << 2 | zone), `kinds` uint8 (`memmap_scan.KIND_`).
     """
 
     def __init__(self, check: Check) -> None:
@@ -80,11 +90,8 @@ class Frames:
         self.counts = np.empty(n, dtype=np.int64)
         self.flags = np.empty(n, dtype=np.uint32)
         self.ids = np.empty(n, dtype=np.uint8)
-        self.stray = np.empty(n, dtype=np.bool_)
-        self.owned = np.empty(n, dtype=np.bool_)
-        self.tail = np.empty(n, dtype=np.bool_)
-        for i, section in enumerate(self.sections):
-            self._read(i, section)
+        self.kinds = np.empty(n, dtype=np.uint8)
+        self._read_all()
 
     def _base(self, section: int) -> int:
         """SECTION_PAGES of a section, -1 unless all its struct pages are in RAM."""
@@ -94,20 +101,33 @@ class Frames:
             return -1
         return base if self.check.is_ram(first, MEMMAP_WORDS) else -1
 
+    def _read_all(self) -> None:
+        """Reads all sections; compiled code, which needs no interpreter, in several threads."""
+        threads = min(len(self.sections) // SECTIONS_PER_THREAD, os.cpu_count() or 1, MAX_THREADS)
+        if current_engine().name != "compiled" or threads < 2:
+            self._read_some(0, 1)
+            return
+        helpers = [
+            threading.Thread(target=self._read_some, args=(start, threads))
+            for start in range(1, threads)
+        ]
+        for helper in helpers:
+            helper.start()
+        self._read_some(0, threads)
+        for helper in helpers:
+            helper.join()
+
+    def _read_some(self, start: int, step: int) -> None:
+        for i in range(start, len(self.sections), step):
+            self._read(i, self.sections[i])
+
     def _read(self, i: int, section: int) -> None:
         first = int(self.base_of[i]) + (section << PFN_SECTION_SHIFT) * STRUCT_PAGE_WORDS
-        words = self.check.q[first : first + MEMMAP_WORDS]
-        rows = words.reshape(-1, STRUCT_PAGE_WORDS)
-        halves = words.view(np.uint32).reshape(-1, 2 * STRUCT_PAGE_WORDS)
-        single = words.view(np.uint8).reshape(-1, 8 * STRUCT_PAGE_WORDS)
         part = slice(i * PAGES_PER_SECTION, (i + 1) * PAGES_PER_SECTION)
-        self.counts[part] = rows[:, 6]
-        flags = self.flags[part]
-        flags[:] = halves[:, 0]
-        self.ids[part] = single[:, 7]
-        np.not_equal((halves[:, 1] & 0xFFFFFF) | (flags >> NR_PAGEFLAGS), 0, out=self.stray[part])
-        np.not_equal(rows[:, P_MAPPING] | rows[:, P_MEMCG], 0, out=self.owned[part])
-        np.not_equal(single[:, 8] & 1, 0, out=self.tail[part])
+        arrays = (self.counts, self.flags, self.ids, self.kinds)
+        words = (array[part].view(np.int64).data for array in arrays)
+        scan = current_engine().functions["scan_pages"]
+        scan(self.check.m, first, PAGES_PER_SECTION, *words)
 
     # --- numbering ------------------------------------------------------------------------------
     def pfns(self, indices: Index) -> npt.NDArray[np.int64]:
@@ -176,23 +196,75 @@ class Frames:
         return self.counts.view(np.uint32)[::2]
 
     @cached_property
+    def seen(self) -> int:
+        """All bits of all kinds: most machines have no frame of some kinds."""
+        return int(np.bitwise_or.reduce(self.kinds)) if self.size else 0
+
+    def _kind(self, bit: int) -> Mask:
+        if not self.seen & bit:
+            return np.zeros(self.size, dtype=np.bool_)
+        return np.asarray(self.kinds & np.uint8(bit) != 0)
+
+    @cached_property
     def buddy(self) -> Mask:
         """PageBuddy."""
-        return np.asarray(self.page_type == np.uint32(COUNTS_BUDDY & 0xFFFFFFFF))
+        return self._kind(KIND_BUDDY)
+
+    @cached_property
+    def stray(self) -> Mask:
+        """Frames with flag bits that mean nothing."""
+        return self._kind(KIND_STRAY)
+
+    @cached_property
+    def owned(self) -> Mask:
+        """Frames with a mapping or a control group."""
+        return self._kind(KIND_OWNED)
+
+    @cached_property
+    def tail(self) -> Mask:
+        """Frames whose lru.next is odd (compound_head)."""
+        return self._kind(KIND_TAIL)
+
+    @cached_property
+    def reserved(self) -> Mask:
+        """PG_reserved."""
+        return self._kind(KIND_RESERVED)
+
+    @cached_property
+    def flagged(self) -> Mask:
+        """Frames with PG_ bits other than PG_reserved."""
+        return self._kind(KIND_FLAGGED)
+
+    @cached_property
+    def unreserved(self) -> Mask:
+        """Frames of RAM without PG_reserved."""
+        return self.ram & ~self.reserved
+
+    def counting(self, counts: int) -> Mask:
+        """Frames whose counts are of one kind: KIND_FREE, KIND_ONE or KIND_ZERO."""
+        return np.asarray(self.kinds & np.uint8(KIND_COUNTS) == np.uint8(counts))
+
+    @cached_property
+    def odd(self) -> Index:
+        """Array indices of the frames whose counts are neither COUNTS_FREE nor COUNTS_ONE."""
+        return np.flatnonzero(self.kinds & np.uint8(KIND_ORDINARY) == 0)
 
     @cached_property
     def ram(self) -> Mask:
         """Frames that memblock has as memory; where unknown, those that a zone initialised."""
         if self.check.replayed:
-            return np.asarray((self.counts != 0) | (self.ids != 0))
+            return np.asarray(~self.counting(KIND_ZERO) | (self.ids != 0))
         return self.mask([(start, end) for start, end, _ in self.check.memory_regions])
 
     @cached_property
     def unborn(self) -> Mask:
         """Struct pages that nobody initialised: counts and zone zero, as zero_resv_unavail() leaves
         those of holes and of memory whose node never went online (boot may have reserved them)."""
-        blank = (self.counts == 0) & (self.flags & ~np.uint32(PG_RESERVED) == 0)
-        return np.asarray(blank & (self.ids == 0))
+        blank = np.zeros(self.size, dtype=np.bool_)
+        at = self.odd
+        blank[at] = (self.counts[at] == 0) & (self.ids[at] == 0)
+        blank[at] &= self.flags[at] & ~np.uint32(PG_RESERVED) == 0
+        return blank
 
     @cached_property
     def deferred(self) -> Mask:
@@ -203,6 +275,22 @@ class Frames:
             for part in self.spans(first, end) if first < end else ():
                 waiting[part] = self.unborn[part] & (self.flags[part] == 0)
         return waiting
+
+    @cached_property
+    def borders(self) -> Index:
+        """Array indices at which node and zone differ from the frame before's."""
+        return np.flatnonzero(self.ids[1:] != self.ids[:-1]) + 1
+
+    def count_by_zone(self, chosen: Mask) -> npt.NDArray[np.int64]:
+        """How many of the chosen frames bear each of the 256 possible ids."""
+        if self.borders.size > MAX_RUNS:
+            return np.bincount(self.ids[chosen], minlength=256)
+        counts = np.zeros(256, dtype=np.int64)
+        ends = [0, *self.borders.tolist(), self.size]
+        for start, end in pairwise(ends):
+            if start < end:
+                counts[self.ids[start]] += np.count_nonzero(chosen[start:end])
+        return counts
 
     @cached_property
     def ram_frames(self) -> int:
@@ -337,7 +425,8 @@ def check_flags(check: Check) -> None:
         expected = expected_ids(check)
         wrong = frames.ids != expected
         # a frame is wrong only if its memory is there: nobody asks for the zone of a hole
-        wrong &= frames.ram | (frames.counts != 0)
+        if wrong.any():
+            wrong &= frames.ram | ~frames.counting(KIND_ZERO)
         wrong &= ~frames.deferred
 
     def text(index: int) -> str:

@@ -26,7 +26,7 @@ from ..layout import (
     ZONE_NAME_STRINGS,
     va_of_word,
 )
-from ..mm_types import PAGE_SHIFT, PG_RESERVED
+from ..mm_types import PAGE_SHIFT
 from ..mmzone import (
     MAX_NR_ZONES,
     MAX_ORDER,
@@ -135,8 +135,8 @@ def check_static(check: Check) -> None:
 def check_spans(check: Check) -> None:
     """Start, spanned, present and managed."""
     m, frames = check.m, check.frames
-    unreserved = frames.ram & (frames.flags & PG_RESERVED == 0) & ~frames.deferred
-    managed = np.bincount(frames.ids[unreserved], minlength=256)
+    managed = frames.count_by_zone(frames.unreserved & ~frames.deferred)
+    gone = frames.count_by_zone(check.offline)
     for ident, pages in check.deferred.free.items():
         managed[ident] += pages
     by_node: dict[int, ZoneHandle] = {}
@@ -165,6 +165,7 @@ def check_spans(check: Check) -> None:
         if last and zone.end > zone.start and zone.end != node_end:
             text = f"ends at {zone.end:#x}, the memory of its node at {node_end:#x}"
             check.add_zone("zone-span", zone, text, Z_SPANNED)
+        present -= int(gone[zone.ident])
         if zone.present != present:
             text = f"present_pages is {zone.present:,}, memblock has {present:,} in its span"
             check.add_zone("zone-present", zone, text, Z_PRESENT)
@@ -188,9 +189,12 @@ def _check_bounds(check: Check, zone: ZoneHandle, unreserved: int) -> None:
 def check_counters(check: Check) -> None:
     """Zone and NUMA counters, with the per-cpu deltas."""
     m, blocks = check.m, check.free_blocks
-    pages = np.int64(1) << blocks.order
-    free = np.zeros((len(check.zones), MIGRATE_TYPES), dtype=np.int64)
-    np.add.at(free, (blocks.zone, blocks.mt), pages)
+    pages = np.bincount(
+        blocks.zone * MIGRATE_TYPES + blocks.mt,
+        weights=np.int64(1) << blocks.order,
+        minlength=len(check.zones) * MIGRATE_TYPES,
+    )
+    free = pages.astype(np.int64).reshape(-1, MIGRATE_TYPES)
     missed = foreign = 0
     for i, zone in enumerate(check.zones):
         stat = _with_deltas(check, zone, Z_VM_STAT, PSET_STAT_DIFF, NR_VM_ZONE_STAT_ITEMS)
