@@ -11,131 +11,45 @@ All hot. PFN ranges are [start, end); results 0, -EBUSY, -EINTR or -ENOMEM.
 
 from __future__ import annotations
 
-from .exact import split_page
-from .gfp import GFP_MOVABLE_BIT
-from .layout import (
-    CONTIG_MIGRATEPAGES,
-    CPU_BLOCKS,
-    CPU_CURRENT,
-    CPU_WORDS,
-    G_TRACE_MASK,
-    PAGE_OFFSET,
-    SECTION_PAGES,
-    TASK_FATAL_SIGNAL,
-    VMEMMAP_START,
+from .compact_free import (
+    CC_FREEPAGES,
+    CC_IGNORE_SKIP,
+    CC_MIGRATEPAGES,
+    CC_NO_SET_SKIP,
+    CC_NR_MIGRATEPAGES,
+    MIGRATE_SYNC,
+    fatal_signal_pending,
+    init_compact_control,
+    isolate_freepages_block,
+    map_pages,
+    pageblock_in_zone,
+    release_freepages,
 )
-from .list_head import list_add, list_empty, list_init
+from .compact_scan import isolate_migratepages_range
+from .compact_suitable import VIA_COMPACT_MEMORY
+from .gfp import GFP_KERNEL
+from .layout import CONTIG_CONTROL, SECTION_PAGES
+from .list_head import list_del, list_empty, list_init, va_word
 from .migrate import (
     MR_CONTIG_RANGE,
-    isolate_movable_page,
+    NEW_PAGE_CONTIG,
     migrate_pages,
     putback_movable_pages,
 )
-from .mm_types import P_COUNTS, P_FLAGS, P_NEXT, P_PREV, P_PRIVATE, PG_HEAD, PG_LRU, REF_SHIFT
-from .mmzone import (
-    MAX_ORDER,
-    MAX_ORDER_NR_PAGES,
-    PAGEBLOCK_NR_PAGES,
-    Z_CONTIGUOUS,
-    Z_START_PFN,
-)
+from .mm_types import P_COUNTS, P_PRIVATE, REF_SHIFT
+from .mmzone import MAX_ORDER, MAX_ORDER_NR_PAGES, PAGEBLOCK_NR_PAGES, Z_START_PFN
 from .page_alloc import free_pages
-from .page_check import prep_new_page
 from .page_isolation import (
-    isolate_free_page,
     page_is_free_block,
-    page_is_movable,
     start_isolate_page_range,
     test_pages_isolated,
     undo_isolate_page_range,
 )
 from .pcp import drain_all_pages, page_zone
-from .trace import EV_ISOLATE_FREEPAGES, EV_ISOLATE_MIGRATEPAGES, trace
-from .vm_events import VM_EVENT_NAMES
-from .vmstat import count_vm_events
+from .swap import lru_add_drain_all
 
 EINTR, EBUSY = 4, 16
-COMPACT_CLUSTER_MAX = 32
 MIGRATE_TRIES = 5
-COMPACTISOLATED = VM_EVENT_NAMES.index("compact_isolated")
-
-
-def pageblock_in_zone(m: memoryview, start: int, end: int, z: int) -> bool:
-    """True if both ends of [start, end) are memory of zone `z` (pageblock_pfn_to_page). Hot."""
-    base = m[SECTION_PAGES + (start >> 15 << 2)]
-    if m[z + Z_CONTIGUOUS]:
-        return base != 0
-    last = m[SECTION_PAGES + ((end - 1) >> 15 << 2)]
-    if base == 0 or last == 0:
-        return False
-    return page_zone(m, base + (start << 3)) == z and page_zone(m, last + ((end - 1) << 3)) == z
-
-
-def compound_pages(m: memoryview, p: int) -> int:
-    """Pages to step over at page `p` if it is part of a compound page, else 0. Hot."""
-    if m[p + P_FLAGS] & PG_HEAD:
-        order = m[p + 8 + P_PREV] >> 8 & 0xFF
-        return 1 << order if order < MAX_ORDER else 1
-    return 1 if m[p + P_NEXT] & 1 else 0
-
-
-def isolate_migratepages_block(
-    m: memoryview, cpu: int, low: int, end: int, head: int, nr: int
-) -> tuple[int, int]:
-    """Puts the movable pages of [low, end), all in one pageblock, on list `head`. Hot.
-
-    `nr` pages are on the list already. Returns the PFN where it stopped, `end` or behind the 32nd
-    page on the list, and the pages on the list then.
-    """
-    start = low
-    scanned = 0
-    isolated = 0
-    while low < end:
-        scanned += 1
-        p = m[SECTION_PAGES + (low >> 15 << 2)] + (low << 3)
-        step = 1
-        if page_is_free_block(m, p):
-            order = m[p + P_PRIVATE]
-            if 0 < order < MAX_ORDER:
-                step = 1 << order
-        elif compound_pages(m, p):
-            step = compound_pages(m, p)
-        elif m[p + P_FLAGS] & PG_LRU == 0 and page_is_movable(m, p):
-            if isolate_movable_page(m, p) == 0:
-                list_add(m, p + P_NEXT, VMEMMAP_START + (low << 6) + 8, head)
-                isolated += 1
-                if nr + isolated == COMPACT_CLUSTER_MAX:
-                    low += 1
-                    break
-        low += step
-    low = min(low, end)
-    if m[G_TRACE_MASK] >> EV_ISOLATE_MIGRATEPAGES & 1:
-        trace(m, EV_ISOLATE_MIGRATEPAGES, cpu, start, low, scanned, isolated, 0, 0, 0)
-    count_vm_events(m, cpu, COMPACTISOLATED, isolated)
-    return low, nr + isolated
-
-
-def isolate_migratepages_range(
-    m: memoryview, cpu: int, z: int, start: int, end: int, head: int
-) -> int:
-    """isolate_migratepages_block() block by block, until 32 pages are listed. Hot.
-
-    Returns the PFN to go on from.
-    """
-    pfn = start
-    nr = 0
-    block_start = max(pfn & ~(PAGEBLOCK_NR_PAGES - 1), m[z + Z_START_PFN])
-    block_end = (pfn | (PAGEBLOCK_NR_PAGES - 1)) + 1
-    while pfn < end:
-        block_end = min(block_end, end)
-        if pageblock_in_zone(m, block_start, block_end, z):
-            pfn, nr = isolate_migratepages_block(m, cpu, pfn, block_end, head, nr)
-            if nr == COMPACT_CLUSTER_MAX:
-                break
-        pfn = block_end
-        block_start = block_end
-        block_end += PAGEBLOCK_NR_PAGES
-    return pfn
 
 
 def alloc_contig_migrate_range(m: memoryview, cpu: int, z: int, start: int, end: int) -> int:
@@ -143,70 +57,36 @@ def alloc_contig_migrate_range(m: memoryview, cpu: int, z: int, start: int, end:
 
     0, -EBUSY if pages stayed after five tries, -ENOMEM without targets, -EINTR when killed.
     """
-    head = CONTIG_MIGRATEPAGES
-    list_init(m, head)
-    task = (m[CPU_BLOCKS + cpu * CPU_WORDS + CPU_CURRENT] - PAGE_OFFSET) >> 3
+    cc = CONTIG_CONTROL
+    init_compact_control(m, cc, z, VIA_COMPACT_MEMORY, GFP_KERNEL, MIGRATE_SYNC)
+    m[cc + CC_IGNORE_SKIP] = 1
+    m[cc + CC_NO_SET_SKIP] = 1
+    head = cc + CC_MIGRATEPAGES
+    lru_add_drain_all(m)
     pfn = start
     tries = 0
     rc = 0
     while pfn < end or not list_empty(m, head):
-        if m[task + TASK_FATAL_SIGNAL]:
+        if fatal_signal_pending(m, cpu):
             rc = -EINTR
             break
         if list_empty(m, head):
-            pfn = isolate_migratepages_range(m, cpu, z, pfn, end, head)
+            m[cc + CC_NR_MIGRATEPAGES] = 0
+            pfn = isolate_migratepages_range(m, cpu, cc, pfn, end)
+            if pfn == 0:
+                rc = -EINTR
+                break
             tries = 0
         else:
             tries += 1
             if tries == MIGRATE_TRIES:
                 rc = rc if rc < 0 else -EBUSY
                 break
-        rc = migrate_pages(m, cpu, head, MR_CONTIG_RANGE)
+        rc = migrate_pages(m, cpu, head, NEW_PAGE_CONTIG, 0, MIGRATE_SYNC, MR_CONTIG_RANGE)
     if rc < 0:
         putback_movable_pages(m, cpu, head)
         return rc
     return 0
-
-
-def isolate_freepages_block(m: memoryview, cpu: int, start: int, end: int) -> int:
-    """Takes the free blocks from `start` to `end`, without gaps, off the lists. Hot.
-
-    Each is split into single pages with one reference. Returns the PFN behind the last block taken;
-    less than `end` if a page was not free or its block could not be taken.
-    """
-    pfn = start
-    scanned = 0
-    isolated = 0
-    while pfn < end:
-        scanned += 1
-        p = m[SECTION_PAGES + (pfn >> 15 << 2)] + (pfn << 3)
-        if not page_is_free_block(m, p):
-            break
-        order = m[p + P_PRIVATE]
-        if isolate_free_page(m, cpu, pfn, order) == 0:
-            break
-        m[p + P_PRIVATE] = order
-        isolated += 1 << order
-        pfn += 1 << order
-    if m[G_TRACE_MASK] >> EV_ISOLATE_FREEPAGES & 1:
-        trace(m, EV_ISOLATE_FREEPAGES, cpu, start, min(pfn, end), scanned, isolated, 0, 0, 0)
-    count_vm_events(m, cpu, COMPACTISOLATED, isolated)
-    return pfn
-
-
-def split_map_pages(m: memoryview, cpu: int, start: int, end: int) -> None:
-    """Dresses the blocks taken from [start, end) as single allocated pages (map_pages). Hot.
-
-    The block sizes were kept in the head pages' `private`.
-    """
-    pfn = start
-    while pfn < end:
-        p = m[SECTION_PAGES + (pfn >> 15 << 2)] + (pfn << 3)
-        order = m[p + P_PRIVATE]
-        prep_new_page(m, cpu, pfn, order, GFP_MOVABLE_BIT, 0)
-        if order:
-            split_page(m, pfn, order)
-        pfn += 1 << order
 
 
 def isolate_freepages_range(m: memoryview, cpu: int, z: int, start: int, end: int) -> int:
@@ -215,28 +95,34 @@ def isolate_freepages_range(m: memoryview, cpu: int, z: int, start: int, end: in
     The last block may reach beyond `end`. If something in the range is not free, what was taken
     is freed again, from the top down, and 0 returned.
     """
+    cc = CONTIG_CONTROL
+    head = cc + CC_FREEPAGES
+    list_init(m, head)
     pfn = start
-    block_start = max(pfn & ~(PAGEBLOCK_NR_PAGES - 1), m[z + Z_START_PFN])
-    block_end = (pfn | (PAGEBLOCK_NR_PAGES - 1)) + 1
+    block = max(pfn & -PAGEBLOCK_NR_PAGES, m[z + Z_START_PFN])
+    block_end = (pfn & -PAGEBLOCK_NR_PAGES) + PAGEBLOCK_NR_PAGES
     while pfn < end:
         block_end = min(block_end, end)
         if pfn >= block_end:
             # a block beyond pageblock order has carried us over the border
-            block_start = pfn & ~(PAGEBLOCK_NR_PAGES - 1)
-            block_end = min((pfn | (PAGEBLOCK_NR_PAGES - 1)) + 1, end)
-        if not pageblock_in_zone(m, block_start, block_end, z):
+            block = pfn & -PAGEBLOCK_NR_PAGES
+            block_end = min(block + PAGEBLOCK_NR_PAGES, end)
+        if not pageblock_in_zone(m, block, block_end, z):
             break
-        pfn = isolate_freepages_block(m, cpu, pfn, block_end)
-        if pfn < block_end:
+        _, isolated = isolate_freepages_block(m, cpu, cc, pfn, block_end, head, True)
+        if isolated == 0:
             break
-        block_start = block_end
+        pfn += isolated
+        block = block_end
         block_end += PAGEBLOCK_NR_PAGES
-    split_map_pages(m, cpu, start, pfn)
-    if pfn >= end:
-        return pfn
-    for i in range(pfn - 1, start - 1, -1):
-        free_pages(m, cpu, i, 0)
-    return 0
+    map_pages(m, cpu, head)
+    if pfn < end:
+        release_freepages(m, cpu, head)
+        return 0
+    while not list_empty(m, head):
+        # nobody wants the list; the pages leave it, so that freeing them finds no links
+        list_del(m, va_word(m, m[head]))
+    return pfn
 
 
 def free_contig_range(m: memoryview, cpu: int, pfn: int, nr_pages: int) -> int:

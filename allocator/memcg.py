@@ -15,7 +15,12 @@ from __future__ import annotations
 
 from machine import UsageError
 
-from .gfp import GFP_DIRECT_RECLAIM_BIT, GFP_NOFAIL_BIT, GFP_NORETRY_BIT
+from .gfp import (
+    GFP_DIRECT_RECLAIM_BIT,
+    GFP_NOFAIL_BIT,
+    GFP_NORETRY_BIT,
+    GFP_RETRY_MAYFAIL_BIT,
+)
 from .layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
@@ -26,6 +31,7 @@ from .layout import (
     CPU_WORDS,
     G_MEMCG_ON_DFL,
     G_MEMCG_SWAP_ACCOUNT,
+    G_MM_INIT_DONE,
     G_NR_CPU_IDS,
     G_STATIC_KEYS,
     IN_INTERRUPT_MASK,
@@ -45,10 +51,13 @@ from .layout import (
     TASK_OOM_MM,
 )
 from .mm_types import P_COUNTS, P_MEMCG, PG_KMEMCG_TYPE
+from .mmzone import PAGE_ALLOC_COSTLY_ORDER
 
 ENOMEM = 12
 MEMCG_CHARGE_BATCH = 32
 MEM_CGROUP_RECLAIM_RETRIES = 5
+MAX_CHARGE_ROUNDS = 1000
+"""Rounds with progress of one charge before it fails: 4.20 would go on for ever."""
 PAGE_COUNTER_MAX = ((1 << 63) - 1) >> 12
 
 PC_USAGE = PAGE_COUNTER["usage"]
@@ -197,18 +206,35 @@ def force_charge(m: memoryview, memcg: int, nr: int) -> None:
     m[memcg + MC_REFCNT] += nr
 
 
+def reclaim_from_memcg(
+    m: memoryview, cpu: int, memcg: int, nr: int, gfp: int, may_swap: int
+) -> int:
+    """vmscan's try_to_free_mem_cgroup_pages(), which allocates and so stands above this module."""
+    from .vmscan import try_to_free_mem_cgroup_pages
+
+    return try_to_free_mem_cgroup_pages(m, cpu, memcg, nr, gfp, may_swap != 0)
+
+
+def kill_in_memcg(m: memoryview, cpu: int, memcg: int, gfp: int, order: int) -> int:
+    """oom_kill's mem_cgroup_out_of_memory(): 1 if somebody's memory is or will be free."""
+    from .oom_kill import mem_cgroup_out_of_memory
+
+    return 1 if mem_cgroup_out_of_memory(m, cpu, memcg, gfp, order) else 0
+
+
 def try_charge(m: memoryview, cpu: int, memcg: int, gfp: int, nr: int) -> int:
     """Charges `nr` pages to a group: 0 or -ENOMEM. Hot (try_charge).
 
-    A batch first, then the exact number. Reclaim inside the group finds nothing (there are no LRU
-    pages yet), so a request that may block drains the stocks once and fails after the retries;
-    the OOM killer is not asked.
+    A batch first, then the exact number. A request that may block reclaims from the group that is
+    at its limit, drains the stocks once, and after the retries has one of the group's processes
+    killed, if there are any.
     """
     if memcg == MEM_CGROUPS:
         return 0
     batch = max(MEMCG_CHARGE_BATCH, nr)
     retries = MEM_CGROUP_RECLAIM_RETRIES
     drained = False
+    rounds = 0
     task = (m[CPU_BLOCKS + cpu * CPU_WORDS + CPU_CURRENT] - PAGE_OFFSET) >> 3
     while True:
         if consume_stock(m, cpu, memcg, nr):
@@ -232,17 +258,33 @@ def try_charge(m: memoryview, cpu: int, memcg: int, gfp: int, nr: int) -> int:
             return -ENOMEM
         limit = MEM_CGROUPS + (over - MEM_CGROUPS) // MEM_CGROUP_WORDS * MEM_CGROUP_WORDS
         m[limit + MC_EVENTS_MAX] += 1
+        reclaimed = 0
+        if m[G_MM_INIT_DONE]:
+            may_swap = 0 if over == limit + MC_MEMSW else 1
+            reclaimed = reclaim_from_memcg(m, cpu, limit, nr, gfp, may_swap)
         if memcg_margin(m, limit) >= nr:
             continue
         if not drained:
             drain_all_stock(m, limit)
             drained = True
             continue
-        if gfp & GFP_NORETRY_BIT == 0 and retries > 0:
-            retries -= 1
-            continue
+        if gfp & GFP_NORETRY_BIT == 0:
+            if reclaimed and nr <= 1 << PAGE_ALLOC_COSTLY_ORDER and rounds < MAX_CHARGE_ROUNDS:
+                rounds += 1
+                continue
+            if retries > 0:
+                retries -= 1
+                continue
         if gfp & GFP_NOFAIL_BIT:
             break
+        if gfp & (GFP_NORETRY_BIT | GFP_RETRY_MAYFAIL_BIT) or m[G_MM_INIT_DONE] == 0:
+            return -ENOMEM
+        if nr > 1 << PAGE_ALLOC_COSTLY_ORDER:
+            return -ENOMEM
+        if rounds < MAX_CHARGE_ROUNDS and kill_in_memcg(m, cpu, limit, gfp, 0):
+            rounds += 1
+            retries = MEM_CGROUP_RECLAIM_RETRIES
+            continue
         return -ENOMEM
     force_charge(m, memcg, nr)
     return 0

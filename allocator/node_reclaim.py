@@ -2,9 +2,8 @@
 """node_reclaim_mode: reclaim on the near node before going to a far one (mm/vmscan.c).
 
 With node_reclaim_mode set, the allocation loop may reclaim from a node within RECLAIM_DISTANCE
-instead of passing its zone by. The mode bits and the tests that come before any scanning are here;
-nothing is on the LRU lists yet, so a scan finds too little to take and reports that it did not
-scan, exactly as 4.20 does for a node below min_unmapped_pages and min_slab_pages.
+instead of passing its zone by. The mode bits and the tests that come before any scanning are here,
+the scan itself is in `vmscan`. A machine without processes and files has nothing to scan.
 
 All hot.
 """
@@ -17,6 +16,7 @@ from .layout import (
     CPU_CURRENT,
     CPU_NUMA_NODE,
     CPU_WORDS,
+    G_MM_INIT_DONE,
     G_NODE_RECLAIM_MODE,
     G_NODES_CPU,
     MAX_NUMNODES,
@@ -26,6 +26,7 @@ from .layout import (
     TASK_FLAGS,
 )
 from .mmzone import (
+    ND_FLAGS,
     ND_MIN_SLAB,
     ND_MIN_UNMAPPED,
     ND_NODE_ID,
@@ -36,6 +37,7 @@ from .mmzone import (
     NR_FILE_PAGES,
     NR_INACTIVE_FILE,
     NR_SLAB_RECLAIMABLE,
+    PGDAT_RECLAIM_LOCKED,
     RECLAIM_DISTANCE,
     Z_NODE,
     Z_PGDAT,
@@ -76,7 +78,14 @@ def node_pagecache_reclaimable(m: memoryview, nd: int) -> int:
     return pages - delta
 
 
-def node_reclaim(m: memoryview, cpu: int, nd: int, gfp: int) -> int:
+def node_reclaim_scan(m: memoryview, cpu: int, nd: int, gfp: int, order: int) -> int:
+    """vmscan's __node_reclaim(): 1 if it freed as many pages as the request has."""
+    from .vmscan import node_reclaim_pages
+
+    return 1 if node_reclaim_pages(m, cpu, nd, gfp, order) else 0
+
+
+def node_reclaim(m: memoryview, cpu: int, nd: int, gfp: int, order: int) -> int:
     """Tries to reclaim from the node at word `nd`; one of the NODE_RECLAIM values. Hot."""
     slab = m[nd + ND_VM_STAT + NR_SLAB_RECLAIMABLE]
     if node_pagecache_reclaimable(m, nd) <= m[nd + ND_MIN_UNMAPPED] and slab <= m[nd + ND_MIN_SLAB]:
@@ -88,9 +97,16 @@ def node_reclaim(m: memoryview, cpu: int, nd: int, gfp: int) -> int:
     nid = m[nd + ND_NODE_ID]
     if m[G_NODES_CPU] >> nid & 1 and nid != m[block + CPU_NUMA_NODE]:
         return NODE_RECLAIM_NOSCAN
-    # a scan of LRU lists without pages reclaims nothing
-    count_vm_events(m, cpu, ZONE_RECLAIM_FAILED, 1)
-    return NODE_RECLAIM_FULL
+    if m[nd + ND_FLAGS] & PGDAT_RECLAIM_LOCKED:
+        return NODE_RECLAIM_NOSCAN
+    enough = 0
+    if m[G_MM_INIT_DONE]:
+        m[nd + ND_FLAGS] |= PGDAT_RECLAIM_LOCKED
+        enough = node_reclaim_scan(m, cpu, nd, gfp, order)
+        m[nd + ND_FLAGS] &= ~PGDAT_RECLAIM_LOCKED
+    if enough == 0:
+        count_vm_events(m, cpu, ZONE_RECLAIM_FAILED, 1)
+    return NODE_RECLAIM_SUCCESS if enough else NODE_RECLAIM_SOME
 
 
 def node_reclaim_made_room(
@@ -109,6 +125,6 @@ def node_reclaim_made_room(
     if not zone_allows_reclaim(m, local, z):
         return False
     nd = (m[z + Z_PGDAT] - PAGE_OFFSET) >> 3
-    if node_reclaim(m, cpu, nd, gfp) < NODE_RECLAIM_SOME:
+    if node_reclaim(m, cpu, nd, gfp, order) < NODE_RECLAIM_SOME:
         return False
     return zone_watermark_ok(m, z, order, mark, classzone, flags)

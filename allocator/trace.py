@@ -11,7 +11,7 @@ fact with `EVENTS`, the one table that names every event's fields.
 
     word 0 time in ns    word 1 event    word 2 cpu    words 3-13 arguments
 
-Words 14 and 15 of a kmem tracepoint are preempt_count and pid.
+Words 14 and 15 of one of the kernel's own tracepoints are preempt_count and pid.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from .layout import (
     TASK_MEMS_ALLOWED,
     TASK_PID,
 )
+from .spinlock import add_to_word
 
 # Tracepoints of the kmem group (include/trace/events/kmem.h)
 EV_MM_PAGE_ALLOC = 0
@@ -72,10 +73,62 @@ EV_SET_PAGEBLOCK = 30
 EV_RESULT = 31
 EV_WAKE_KSWAPD = 32
 EV_FREE_REQUEST = 33
+# Tracepoints of the compaction group (include/trace/events/compaction.h); zones as nid and zid
+EV_COMPACTION_BEGIN = 34
+EV_COMPACTION_END = 35
+EV_COMPACTION_MIGRATEPAGES = 36
+EV_COMPACTION_TRY_TO_COMPACT = 37
+EV_COMPACTION_FINISHED = 38
+EV_COMPACTION_SUITABLE = 39
+EV_COMPACTION_DEFERRED = 40
+EV_COMPACTION_DEFER = 41
+EV_COMPACTION_DEFER_RESET = 42
+EV_KCOMPACTD_SLEEP = 43
+EV_WAKEUP_KCOMPACTD = 44
+EV_KCOMPACTD_WAKE = 45
+# and around it
+EV_COMPACT_ZONE_RETURNS = 46
+EV_DIRECT_COMPACT = 47
+EV_PERFORM_RECLAIM = 48
+# From 64 on an event's bit is in G_TRACE_MASK2. The vmscan group (trace/events/vmscan.h)
+EV_VMSCAN_KSWAPD_SLEEP = 64
+EV_VMSCAN_KSWAPD_WAKE = 65
+EV_VMSCAN_WAKEUP_KSWAPD = 66
+EV_VMSCAN_DIRECT_BEGIN = 67
+EV_VMSCAN_DIRECT_END = 68
+EV_VMSCAN_MEMCG_BEGIN = 69
+EV_VMSCAN_MEMCG_END = 70
+EV_SHRINK_SLAB_START = 71
+EV_SHRINK_SLAB_END = 72
+EV_VMSCAN_LRU_ISOLATE = 73
+EV_VMSCAN_WRITEPAGE = 74
+EV_VMSCAN_SHRINK_INACTIVE = 75
+EV_VMSCAN_SHRINK_ACTIVE = 76
+EV_VMSCAN_INACTIVE_LOW = 77
+# The oom group (trace/events/oom.h)
+EV_OOM_SCORE_ADJ = 78
+EV_RECLAIM_RETRY_ZONE = 79
+EV_MARK_VICTIM = 80
+EV_WAKE_REAPER = 81
+EV_START_TASK_REAPING = 82
+EV_FINISH_TASK_REAPING = 83
+EV_SKIP_TASK_REAPING = 84
+EV_COMPACT_RETRY = 85
+# The migrate and page_isolation groups
+EV_MM_MIGRATE_PAGES = 86
+EV_TEST_PAGES_ISOLATED = 87
 
 KMEM_EVENTS = (1 << 6) - 1
 ACTION_EVENTS = ((1 << 24) - 1) & ~KMEM_EVENTS
-ALL_EVENTS = (1 << 34) - 1
+COMPACTION_EVENTS = (1 << 46) - (1 << 34) | 1 << EV_ISOLATE_MIGRATEPAGES | 1 << EV_ISOLATE_FREEPAGES
+ALL_EVENTS = (1 << 49) - 1
+"""All of those whose bits are in G_TRACE_MASK."""
+ALL_EVENTS2 = (1 << 24) - 1
+"""All of those whose bits are in G_TRACE_MASK2: number 64 has bit 0."""
+VMSCAN_EVENTS = ((1 << 14) - 1) << 64
+OOM_EVENTS = ((1 << 8) - 1) << 78
+MIGRATE_EVENTS = 1 << EV_MM_MIGRATE_PAGES
+PAGE_ISOLATION_EVENTS = 1 << EV_TEST_PAGES_ISOLATED
 
 # Log records
 LOG_BAD_PAGE = 1
@@ -90,10 +143,20 @@ LOG_BAD_FREE_ORDER = 9
 LOG_PAGE_POISON = 10
 LOG_HEX_DATA = 11
 LOG_RAW_PAGE = 12
+LOG_WARN_ONCE_NOFAIL_MEMALLOC = 13
+LOG_OOM_INVOKED = 14
+LOG_OOM_TASK = 15
+LOG_OOM_KILL = 16
+LOG_OOM_KILLED = 17
+LOG_OOM_REAPED = 18
+LOG_OOM_NOBODY = 19
 # Words of a log record that name the current task
 LOG_PID = 12
 LOG_MEMS = 13
 LOG_COMM = 14
+
+RECLAIM_FIELDS = ("order", "may_writepage", "gfp_flags", "classzone_idx")
+DEFER_FIELDS = ("nid", "zid", "order", "considered", "defer_shift", "order_failed")
 
 EVENTS: dict[int, tuple[str, tuple[str, ...]]] = {
     EV_MM_PAGE_ALLOC: ("mm_page_alloc", ("pfn", "order", "gfp_flags", "migratetype")),
@@ -194,6 +257,153 @@ EVENTS: dict[int, tuple[str, tuple[str, ...]]] = {
     EV_RESULT: ("result", ("pfn", "order", "gfp_flags")),
     EV_WAKE_KSWAPD: ("wakeup_kswapd", ("nid", "zid", "order", "classzone_idx")),
     EV_FREE_REQUEST: ("free_request", ("pfn", "order", "refcount")),
+    EV_COMPACTION_BEGIN: (
+        "mm_compaction_begin",
+        (
+            "nid",
+            "zid",
+            "order",
+            "mode",
+            "migrate_pfn",
+            "free_pfn",
+            "migratetype",
+            "whole_zone",
+            "zone_start",
+            "zone_end",
+        ),
+    ),
+    EV_COMPACTION_END: (
+        "mm_compaction_end",
+        (
+            "nid",
+            "zid",
+            "status_mode",
+            "migrate_pfn",
+            "free_pfn",
+            "cached_migrate_async",
+            "cached_migrate_sync",
+            "cached_free",
+            "migrate_scanned",
+            "free_scanned",
+            "zone_span",
+        ),
+    ),
+    EV_COMPACTION_MIGRATEPAGES: ("mm_compaction_migratepages", ("nr_migrated", "nr_failed")),
+    EV_COMPACTION_TRY_TO_COMPACT: (
+        "mm_compaction_try_to_compact_pages",
+        ("order", "gfp_flags", "prio"),
+    ),
+    EV_COMPACTION_FINISHED: ("mm_compaction_finished", ("nid", "zid", "order", "ret")),
+    EV_COMPACTION_SUITABLE: ("mm_compaction_suitable", ("nid", "zid", "order", "ret")),
+    EV_COMPACTION_DEFERRED: ("mm_compaction_deferred", DEFER_FIELDS),
+    EV_COMPACTION_DEFER: ("mm_compaction_defer_compaction", DEFER_FIELDS),
+    EV_COMPACTION_DEFER_RESET: (
+        "mm_compaction_defer_reset",
+        ("nid", "zid", "order", "alloc_success", "considered", "defer_shift", "order_failed"),
+    ),
+    EV_KCOMPACTD_SLEEP: ("mm_compaction_kcompactd_sleep", ("nid",)),
+    EV_WAKEUP_KCOMPACTD: ("mm_compaction_wakeup_kcompactd", ("nid", "order", "classzone_idx")),
+    EV_KCOMPACTD_WAKE: ("mm_compaction_kcompactd_wake", ("nid", "order", "classzone_idx")),
+    EV_COMPACT_ZONE_RETURNS: ("compact_zone", ("nid", "zid", "order", "mode", "ret")),
+    EV_DIRECT_COMPACT: ("direct_compact", ("order", "prio", "ret")),
+    EV_PERFORM_RECLAIM: ("perform_reclaim", ("progress",)),
+    EV_VMSCAN_KSWAPD_SLEEP: ("mm_vmscan_kswapd_sleep", ("nid",)),
+    EV_VMSCAN_KSWAPD_WAKE: ("mm_vmscan_kswapd_wake", ("nid", "zid", "order")),
+    EV_VMSCAN_WAKEUP_KSWAPD: ("mm_vmscan_wakeup_kswapd", ("nid", "zid", "order", "gfp_flags")),
+    EV_VMSCAN_DIRECT_BEGIN: ("mm_vmscan_direct_reclaim_begin", RECLAIM_FIELDS),
+    EV_VMSCAN_DIRECT_END: ("mm_vmscan_direct_reclaim_end", ("nr_reclaimed",)),
+    EV_VMSCAN_MEMCG_BEGIN: ("mm_vmscan_memcg_reclaim_begin", RECLAIM_FIELDS),
+    EV_VMSCAN_MEMCG_END: ("mm_vmscan_memcg_reclaim_end", ("nr_reclaimed",)),
+    EV_SHRINK_SLAB_START: (
+        "mm_shrink_slab_start",
+        (
+            "shrinker",
+            "scan_objects",
+            "nid",
+            "nr_objects_to_shrink",
+            "gfp_flags",
+            "cache_items",
+            "delta",
+            "total_scan",
+            "priority",
+        ),
+    ),
+    EV_SHRINK_SLAB_END: (
+        "mm_shrink_slab_end",
+        ("shrinker", "scan_objects", "nid", "unused_scan", "new_scan", "total_scan", "retval"),
+    ),
+    EV_VMSCAN_LRU_ISOLATE: (
+        "mm_vmscan_lru_isolate",
+        (
+            "classzone_idx",
+            "order",
+            "nr_requested",
+            "nr_scanned",
+            "nr_skipped",
+            "nr_taken",
+            "isolate_mode",
+            "lru",
+        ),
+    ),
+    EV_VMSCAN_WRITEPAGE: ("mm_vmscan_writepage", ("pfn", "file")),
+    EV_VMSCAN_SHRINK_INACTIVE: (
+        "mm_vmscan_lru_shrink_inactive",
+        (
+            "nid",
+            "nr_scanned",
+            "nr_reclaimed",
+            "nr_dirty",
+            "nr_writeback",
+            "nr_congested",
+            "file",
+            "nr_immediate",
+            "priority",
+            "nr_activate",
+            "nr_ref_keep",
+        ),
+    ),
+    EV_VMSCAN_SHRINK_ACTIVE: (
+        "mm_vmscan_lru_shrink_active",
+        ("nid", "nr_taken", "nr_active", "nr_deactivated", "nr_referenced", "priority", "file"),
+    ),
+    EV_VMSCAN_INACTIVE_LOW: (
+        "mm_vmscan_inactive_list_is_low",
+        (
+            "nid",
+            "reclaim_idx",
+            "total_inactive",
+            "inactive",
+            "total_active",
+            "active",
+            "ratio",
+            "file",
+        ),
+    ),
+    EV_OOM_SCORE_ADJ: ("oom_score_adj_update", ("pid", "oom_score_adj")),
+    EV_RECLAIM_RETRY_ZONE: (
+        "reclaim_retry_zone",
+        (
+            "nid",
+            "zid",
+            "order",
+            "reclaimable",
+            "available",
+            "min_wmark",
+            "no_progress_loops",
+            "wmark_check",
+        ),
+    ),
+    EV_MARK_VICTIM: ("mark_victim", ("pid",)),
+    EV_WAKE_REAPER: ("wake_reaper", ("pid",)),
+    EV_START_TASK_REAPING: ("start_task_reaping", ("pid",)),
+    EV_FINISH_TASK_REAPING: ("finish_task_reaping", ("pid",)),
+    EV_SKIP_TASK_REAPING: ("skip_task_reaping", ("pid",)),
+    EV_COMPACT_RETRY: (
+        "compact_retry",
+        ("order", "priority", "result", "retries", "max_retries", "ret"),
+    ),
+    EV_MM_MIGRATE_PAGES: ("mm_migrate_pages", ("nr_succeeded", "nr_failed", "mode", "reason")),
+    EV_TEST_PAGES_ISOLATED: ("test_pages_isolated", ("start_pfn", "end_pfn", "fin_pfn")),
 }
 
 
@@ -222,7 +432,7 @@ def trace(
     m[r + 7] = a4
     m[r + 8] = a5
     m[r + 9] = a6
-    if ev <= EV_MM_PAGE_ALLOC_EXTFRAG:
+    if ev <= EV_MM_PAGE_ALLOC_EXTFRAG or ev >= EV_COMPACTION_BEGIN:
         # what the kernel keeps in struct trace_entry
         block = CPU_BLOCKS + cpu * CPU_WORDS
         m[r + 14] = m[block + CPU_PREEMPT_COUNT]
@@ -247,7 +457,7 @@ def log_record(
 
     Behind the arguments it notes who is current: pid, nodes allowed, name.
     """
-    head = m[G_LOG_HEAD]
+    head = add_to_word(m, G_LOG_HEAD, 1)
     r = LOG_RING + (head & (LOG_RECORDS - 1)) * RECORD_WORDS
     m[r] = m[G_CLOCK]
     m[r + 1] = kind
@@ -265,12 +475,22 @@ def log_record(
         m[r + LOG_MEMS] = m[task + TASK_MEMS_ALLOWED]
         m[r + LOG_COMM] = m[task + TASK_COMM]
         m[r + LOG_COMM + 1] = m[task + TASK_COMM + 1]
-    m[G_LOG_HEAD] = head + 1
+
+
+def log_task(
+    m: memoryview, kind: int, cpu: int, task: int, a0: int, a1: int, a2: int, a3: int, a4: int
+) -> None:
+    """Appends a log record about the task at word `task`, whose pid and name it notes. Hot."""
+    log_record(m, kind, cpu, a0, a1, a2, a3, a4, 0)
+    r = LOG_RING + ((m[G_LOG_HEAD] - 1) & (LOG_RECORDS - 1)) * RECORD_WORDS
+    m[r + LOG_PID] = m[task + TASK_PID]
+    m[r + LOG_COMM] = m[task + TASK_COMM]
+    m[r + LOG_COMM + 1] = m[task + TASK_COMM + 1]
 
 
 def log_words(m: memoryview, kind: int, cpu: int, a0: int, src: int, count: int) -> None:
     """Appends a log record of one number and at most 12 words copied from word `src`. Hot."""
-    head = m[G_LOG_HEAD]
+    head = add_to_word(m, G_LOG_HEAD, 1)
     r = LOG_RING + (head & (LOG_RECORDS - 1)) * RECORD_WORDS
     m[r] = m[G_CLOCK]
     m[r + 1] = kind
@@ -278,7 +498,6 @@ def log_words(m: memoryview, kind: int, cpu: int, a0: int, src: int, count: int)
     m[r + 3] = a0
     for i in range(count):
         m[r + 4 + i] = m[src + i]
-    m[G_LOG_HEAD] = head + 1
 
 
 def log_raw_page(m: memoryview, cpu: int, pfn: int, p: int) -> None:

@@ -11,6 +11,7 @@ stock post-processing scripts of Documentation/trace/postprocess want. `%p` prin
 address of the struct page: there is no hashing secret here to hide it behind. The name of a task is
 looked up by pid when the text is made, as the kernel does; pid 0 is `<idle>`, unknown ones `<...>`.
 
+Those of the compaction, vmscan, oom, migrate and page_isolation groups are in `tracepoints_vm`.
 The finer events of ours are no tracepoints of 4.20; `describe` prints them with their field names.
 """
 
@@ -43,6 +44,7 @@ from .layout import (
 )
 from .mmzone import PAGEBLOCK_ORDER
 from .trace import (
+    EV_COMPACTION_BEGIN,
     EV_MM_PAGE_ALLOC,
     EV_MM_PAGE_ALLOC_EXTFRAG,
     EV_MM_PAGE_ALLOC_ZONE_LOCKED,
@@ -51,6 +53,7 @@ from .trace import (
     EV_MM_PAGE_PCPU_DRAIN,
     EVENTS,
 )
+from .tracepoints_vm import FORMATS, NAMES
 
 # Tracepoints that lie where the kernel has interrupts off
 IRQS_OFF = frozenset(
@@ -90,8 +93,8 @@ def trace_records(m: memoryview, first: int = 0) -> Iterator[TraceRecord]:
         event, cpu = m[r + 1], m[r + 2]
         if event in EVENTS and 0 <= cpu < max(m[G_NR_CPU_IDS], 1):
             args = tuple(m[r + 3 + i] for i in range(len(EVENTS[event][1])))
-            kmem = event <= EV_MM_PAGE_ALLOC_EXTFRAG
-            preempt, pid = (m[r + 14], m[r + 15]) if kmem else (0, 0)
+            known = event <= EV_MM_PAGE_ALLOC_EXTFRAG or event >= EV_COMPACTION_BEGIN
+            preempt, pid = (m[r + 14], m[r + 15]) if known else (0, 0)
             yield TraceRecord(seq, m[r], event, cpu, args, preempt, pid)
 
 
@@ -135,6 +138,8 @@ def describe(record: TraceRecord) -> str:
     name, fields = EVENTS[record.event]
     if record.event <= EV_MM_PAGE_ALLOC_EXTFRAG:
         return f"{name}: {format_kmem(record.event, record.args)}"
+    if record.event in FORMATS:
+        return f"{NAMES.get(record.event, name)}: {FORMATS[record.event](record.args)}"
     values = zip(fields, record.args, strict=True)
     return f"{name}: " + " ".join(
         f"{field}={value:#x}" if "flags" in field else f"{field}={value}" for field, value in values
@@ -216,7 +221,7 @@ def trace_lines(
     records = [
         record
         for record in trace_records(m, first)
-        if all_events or record.event <= EV_MM_PAGE_ALLOC_EXTFRAG
+        if all_events or record.event <= EV_MM_PAGE_ALLOC_EXTFRAG or record.event in FORMATS
     ]
     yield from trace_header(m, len(records), irq_info)
     names = task_names(m)

@@ -2,10 +2,10 @@
 """One allocation, told as the kernel decided it.
 
 The records of the call are cut at their seams: the request, then passes over the zonelist (the fast
-path, the slow path's two attempts, what __GFP_NOFAIL adds), in each pass the visits to zones in
+path, the slow path's attempts, what __GFP_NOFAIL adds), in each pass the visits to zones in
 order - skipped, refused by the watermark, or taken from - and in a visit the steps. Only the list
 of zones that the request could never have used is read from RAM instead of from records, because
-the kernel does not look at those either.
+the kernel does not look at those either. What reclaim and compaction did stands between the passes.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from ..trace import (
     EV_ZONE_SKIPPED,
 )
 from .arithmetic import alloc_flag_names, explain_watermark
+from .pressure import PRESSURE, PressureStepper
 from .records import Record, Recording, record_alloc
 from .scratch import thrown_away
 from .steps import Step, Stepper, type_name
@@ -72,6 +73,7 @@ class Pass:
     start: Record
     visits: list[Visit] = field(default_factory=list)
     kswapd: list[Record] = field(default_factory=list)
+    pressure: list[Record] = field(default_factory=list)
 
     @property
     def flags(self) -> int:
@@ -82,27 +84,49 @@ class Pass:
 def cut(records: list[Record]) -> list[Pass]:
     """The passes of one request."""
     passes: list[Pass] = []
+    inside = 0  # allocations that reclaim makes for itself are not this request's
     for record in records:
         event = record.event
-        if event in PASS_NAMES:
-            again = event == EV_SLOWPATH_FIRST and any(p.start.event == event for p in passes)
-            name = "from the start without the nodemask" if again else PASS_NAMES[event]
-            passes.append(Pass(name, record))
-        elif not passes:
-            continue
-        elif event in (EV_WATERMARK, EV_ZONE_SKIPPED):
-            last = passes[-1]
-            if event == EV_WATERMARK and record["alloc_flags"] != last.flags:
-                # __alloc_pages_cpuset_fallback() walks the list without announcing itself
-                last = Pass("help for __GFP_NOFAIL", record)
-                passes.append(last)
-            last.visits.append(Visit(record))
-        elif event == EV_WAKE_KSWAPD:
-            passes[-1].kswapd.append(record)
-        elif event not in (EV_RESULT, EV_CONTEXT):
-            if passes[-1].visits:
-                passes[-1].visits[-1].records.append(record)
+        if event == EV_REQUEST and passes:
+            inside += 1
+        elif event == EV_RESULT and inside:
+            inside -= 1
+        elif event == EV_RESULT:
+            break
+        elif not inside:
+            _sort_in(record, passes)
     return passes
+
+
+def _sort_in(record: Record, passes: list[Pass]) -> None:
+    """Puts a record where it belongs; it may begin a pass."""
+    event = record.event
+    if event in PASS_NAMES:
+        again = event == EV_SLOWPATH_FIRST and any(p.start.event == event for p in passes)
+        name = "from the start without the nodemask" if again else PASS_NAMES[event]
+        if event == EV_SLOWPATH_RETRY and any(p.start.event == event for p in passes):
+            name = "slow path, next round"
+        passes.append(Pass(name, record))
+        return
+    if not passes:
+        return
+    last = passes[-1]
+    if event in PRESSURE:
+        last.pressure.append(record)
+    elif event == EV_WAKE_KSWAPD:
+        last.kswapd.append(record)
+    elif event in (EV_WATERMARK, EV_ZONE_SKIPPED):
+        if last.pressure:
+            start = record if event == EV_WATERMARK else last.start
+            last = Pass("slow path, after that", start)
+            passes.append(last)
+        elif event == EV_WATERMARK and record["alloc_flags"] != last.flags:
+            # __alloc_pages_cpuset_fallback() walks the list without announcing itself
+            last = Pass("help for __GFP_NOFAIL", record)
+            passes.append(last)
+        last.visits.append(Visit(record))
+    elif event != EV_CONTEXT and last.visits and not last.pressure:
+        last.visits[-1].records.append(record)
 
 
 def _zone(nid: int, zid: int) -> str:
@@ -167,7 +191,7 @@ def _passes(passes: list[Pass], story: Story) -> None:
     told: list[Json] = []
     for one in passes:
         flags = alloc_flag_names(one.flags)
-        if one.start.event != EV_REQUEST:
+        if one.name != PASS_NAMES[EV_REQUEST]:
             story.lines.append(f"  {one.name}: {flags}")
         kswapd: list[Step] = Stepper().feed(one.kswapd)
         for step in kswapd:
@@ -177,6 +201,9 @@ def _passes(passes: list[Pass], story: Story) -> None:
         ]
         if not one.visits:
             story.lines.append("    no zone was looked at")
+        pressure = PressureStepper().feed(one.pressure)
+        for step in pressure:
+            story.lines += step.lines("  ")
         told.append(
             {
                 "name": one.name,
@@ -184,6 +211,7 @@ def _passes(passes: list[Pass], story: Story) -> None:
                 "alloc_flag_names": flags,
                 "kswapd": [step.json() for step in kswapd],
                 "visits": visits,
+                "pressure": [step.json() for step in pressure],
             }
         )
     story.data["passes"] = told
@@ -229,7 +257,8 @@ def explain_alloc(
     with ExitStack() as stack:
         if whatif:
             kernel = stack.enter_context(thrown_away(kernel))
-        recording = record_alloc(kernel, flags, order, nid, nodemask, cpu)
+        outline = trial.lost > 0
+        recording = record_alloc(kernel, flags, order, nid, nodemask, cpu, outline)
         story.lines.append(_headline(flags, order, nid, nodemask, kernel, recording.pfn))
         _request(kernel, recording, story)
         lines, shown = before_and_after(before, look(kernel, frames))

@@ -2,8 +2,9 @@
 """Running one allocator call with every trace event switched on, and reading what it recorded.
 
 The events are those that the hot path writes anyway when `G_TRACE_MASK` asks for them; `explain`
-switches all of them on for one call and back to what they were. A record becomes a `Record` with
-its fields by name.
+switches all of them on for one call and back to what they were. Where they are too many for the
+ring (a compaction moves thousands of pages), the call is recorded in outline: its decisions,
+without what happened to single pages. A record becomes a `Record` with its fields by name.
 """
 
 from __future__ import annotations
@@ -11,13 +12,37 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from .. import trace
 from ..errors import BadPage
 from ..kernel import Kernel
-from ..layout import G_LOG_HEAD, G_TRACE_HEAD, G_TRACE_MASK, G_TRACE_SIZE
+from ..layout import G_LOG_HEAD, G_TRACE_HEAD, G_TRACE_MASK, G_TRACE_MASK2, G_TRACE_SIZE
 from ..page_report import log_lines
-from ..trace import ALL_EVENTS, EVENTS
+from ..trace import ALL_EVENTS, ALL_EVENTS2, EVENTS
 from ..tracepoints import trace_records
 from ..views import Page
+
+SINGLE_PAGES = (
+    trace.EV_COMPACTION_FINISHED,
+    trace.EV_DRAIN_PAGES_ZONE,
+    trace.EV_DRAIN_ZONE_PAGES,
+    trace.EV_FREE_PCPPAGES_BULK,
+    trace.EV_FREE_TO_BUDDY,
+    trace.EV_FREE_TO_PCP,
+    trace.EV_ISOLATE_FREE_PAGE,
+    trace.EV_ISOLATE_FREEPAGES,
+    trace.EV_ISOLATE_MIGRATEPAGES,
+    trace.EV_MERGE,
+    trace.EV_MIGRATE,
+    trace.EV_MM_PAGE_FREE,
+    trace.EV_MM_PAGE_FREE_BATCHED,
+    trace.EV_MM_PAGE_PCPU_DRAIN,
+    trace.EV_SHRINK_SLAB_END,
+    trace.EV_SHRINK_SLAB_START,
+    trace.EV_VMSCAN_LRU_ISOLATE,
+    trace.EV_VMSCAN_WRITEPAGE,
+)
+"""Events that an outline does without."""
+OUTLINE = (ALL_EVENTS | ALL_EVENTS2 << 64) & ~sum(1 << event for event in SINGLE_PAGES)
 
 
 @dataclass(frozen=True)
@@ -47,16 +72,17 @@ class Recording:
     log: list[str] = field(default_factory=list)
 
 
-def _record(kernel: Kernel, call: Callable[[Recording], None]) -> Recording:
-    """Runs `call` with all events on."""
+def _record(kernel: Kernel, call: Callable[[Recording], None], outline: bool = False) -> Recording:
+    """Runs `call` with all events on, or with those of an outline."""
     m = kernel.m
     recording = Recording()
-    mask, first, log = m[G_TRACE_MASK], m[G_TRACE_HEAD], m[G_LOG_HEAD]
-    m[G_TRACE_MASK] = ALL_EVENTS
+    masks, first, log = (m[G_TRACE_MASK], m[G_TRACE_MASK2]), m[G_TRACE_HEAD], m[G_LOG_HEAD]
+    m[G_TRACE_MASK] = OUTLINE & ALL_EVENTS if outline else ALL_EVENTS
+    m[G_TRACE_MASK2] = OUTLINE >> 64 if outline else ALL_EVENTS2
     try:
         call(recording)
     finally:
-        m[G_TRACE_MASK] = mask
+        m[G_TRACE_MASK], m[G_TRACE_MASK2] = masks
     recording.lost = max(m[G_TRACE_HEAD] - first - m[G_TRACE_SIZE], 0)
     for record in trace_records(m, first):
         name, names = EVENTS[record.event]
@@ -67,15 +93,22 @@ def _record(kernel: Kernel, call: Callable[[Recording], None]) -> Recording:
 
 
 def record_alloc(
-    kernel: Kernel, gfp: int, order: int, nid: int | None, nodemask: int | None, cpu: int
+    kernel: Kernel,
+    gfp: int,
+    order: int,
+    nid: int | None,
+    nodemask: int | None,
+    cpu: int,
+    outline: bool = False,
 ) -> Recording:
-    """One alloc_pages(). Raises BadRequest and KernelOops as Kernel.alloc_pages() does."""
+    """One alloc_pages(), in `outline` or with all its events. Raises BadRequest and KernelOops as
+    Kernel.alloc_pages() does."""
 
     def call(recording: Recording) -> None:
         page = kernel.alloc_pages(gfp, order, nid, nodemask, cpu)
         recording.pfn = page.pfn if page else -1
 
-    return _record(kernel, call)
+    return _record(kernel, call, outline)
 
 
 def record_free(kernel: Kernel, pfn: int, order: int, cpu: int) -> Recording:

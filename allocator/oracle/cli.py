@@ -120,8 +120,6 @@ def result_lines(result: Result) -> list[str]:
     """One line for a sequence, and what differs below it."""
     folder, _, sequence = result.name.partition(" ")
     head = f"{folder:<18} {sequence:<17}"
-    if result.skipped:
-        return [f"{folder:<18} left out: {result.skipped}"]
     if result.error:
         return [f"{head} {result.error}"]
     events = "events equal" if not result.problem else "events differ"
@@ -144,16 +142,14 @@ def result_lines(result: Result) -> list[str]:
 
 def totals(results: list[Result]) -> dict[str, int | bool]:
     """What all sequences come to."""
-    done = [result for result in results if not result.skipped]
     return {
         "ok": all(result.ok for result in results),
-        "runs": sum(result.unit == "ops" for result in done),
-        "operations": sum(result.operations for result in done if result.unit == "ops"),
-        "equal": sum(result.equal for result in done if result.unit == "ops"),
-        "logs": sum(result.unit in ("events", "lines") for result in done),
-        "log_events": sum(r.operations for r in done if r.unit in ("events", "lines")),
-        "different": sum(not result.ok for result in done),
-        "left_out": len(results) - len(done),
+        "runs": sum(result.unit == "ops" for result in results),
+        "operations": sum(result.operations for result in results if result.unit == "ops"),
+        "equal": sum(result.equal for result in results if result.unit == "ops"),
+        "logs": sum(result.unit in ("events", "lines") for result in results),
+        "log_events": sum(r.operations for r in results if r.unit in ("events", "lines")),
+        "different": sum(not result.ok for result in results),
     }
 
 
@@ -169,5 +165,4 @@ def summary(results: list[Result], seconds: float) -> str:
     if boots:
         parts.append(f"{boots:,} bring-ups")
     verdict = "all equal" if sums["ok"] else f"{sums['different']:,} sequences differ"
-    out = f"; {sums['left_out']} folders left out" if sums["left_out"] else ""
-    return f"{'; '.join(parts) or 'nothing'}: {verdict}{out} ({seconds:.1f} s)"
+    return f"{'; '.join(parts) or 'nothing'}: {verdict} ({seconds:.1f} s)"

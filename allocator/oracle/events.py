@@ -15,7 +15,14 @@ from machine.errors import ImageError
 
 from ..layout import G_TRACE_HEAD, G_TRACE_MASK, RECORD_WORDS, signed
 from ..trace import (
+    EV_COMPACT_ZONE_RETURNS,
+    EV_COMPACTION_BEGIN,
+    EV_COMPACTION_DEFER,
+    EV_COMPACTION_DEFER_RESET,
+    EV_COMPACTION_DEFERRED,
+    EV_COMPACTION_END,
     EV_CONTEXT,
+    EV_DIRECT_COMPACT,
     EV_DRAIN_PAGES_ZONE,
     EV_DRAIN_ZONE_PAGES,
     EV_FREE_PCPPAGES_BULK,
@@ -27,6 +34,7 @@ from ..trace import (
     EV_ISOLATE_PAGEBLOCK,
     EV_MIGRATE,
     EV_MM_PAGE_ALLOC_EXTFRAG,
+    EV_PERFORM_RECLAIM,
     EV_RESERVE_HIGHATOMIC,
     EV_RMQUEUE,
     EV_RMQUEUE_BULK,
@@ -60,8 +68,20 @@ CODES = {
     EV_MIGRATE: "M",
     EV_ISOLATE_MIGRATEPAGES: "CM",
     EV_ISOLATE_FREEPAGES: "CF",
+    EV_COMPACTION_BEGIN: "CS",
+    EV_COMPACT_ZONE_RETURNS: "CZ",
+    EV_COMPACTION_END: "CE",
+    EV_COMPACTION_DEFER: "CD",
+    EV_COMPACTION_DEFERRED: "CK",
+    EV_COMPACTION_DEFER_RESET: "CR",
+    EV_DIRECT_COMPACT: "DC",
+    EV_PERFORM_RECLAIM: "PR",
 }
-ARGUMENTS = {number: (code, 3 + len(EVENTS[number][1])) for number, code in CODES.items()}
+# Tracepoints of compaction whose records hold more than the recording prints
+FEWER = {EV_COMPACTION_BEGIN: 8, EV_COMPACTION_END: 10}
+ARGUMENTS = {
+    number: (code, 3 + FEWER.get(number, len(EVENTS[number][1]))) for number, code in CODES.items()
+}
 RECORDED_EVENTS = sum(1 << number for number in CODES)
 
 
@@ -90,7 +110,10 @@ def take_events(guest: Guest) -> list[Event]:
     for record in take_records(guest):
         known = ARGUMENTS.get(record[1])
         if known is not None:
-            events.append([known[0], *record[2 : known[1]]])
+            event: Event = [known[0], *record[2 : known[1]]]
+            if record[1] == EV_COMPACTION_END:
+                event[4] &= 0xFF
+            events.append(event)
     return events
 
 

@@ -46,7 +46,7 @@ from ..mmzone import (
 
 RING_RECORDS = 1 << 17
 RING_BYTES = RING_RECORDS * RECORD_WORDS * 8
-SCRATCH_BYTES = 4096
+SCRATCH_BYTES = 2 << 20
 
 Words = npt.NDArray[np.int64]
 
@@ -55,7 +55,7 @@ class Guest:
     """RAM with a page allocator's state in it, and the replay's own ring and list head.
 
     `m` is the word array of the hot functions, `q` NumPy's view of the same words, `scratch` the
-    word index of a list head that belongs to no one.
+    word index of a list head that belongs to no one, with memory of the replay's own behind it.
     """
 
     def __init__(self, memory: PhysicalMemory, ring: int) -> None:

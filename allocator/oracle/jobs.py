@@ -22,6 +22,7 @@ from machine.errors import ImageError, NumalabError
 
 from ..mmzone import NR_FREE_PAGES, NR_VM_ZONE_STAT_ITEMS, NR_ZONE_WRITE_PENDING
 from .boot_compare import bring_up
+from .compact_replay import Cuts, compound_cuts, prepare
 from .contig_replay import lru_was_drained, waiting_for_lru
 from .decision import explain
 from .ftrace_replay import replay_ftrace
@@ -34,12 +35,14 @@ from .trace_replay import replay_trace
 
 ALL_ITEMS = range(NR_VM_ZONE_STAT_ITEMS)
 # counters of LRU pages move when pagevecs are drained, by what no operation says
+CUT_PASSES = 3
+"""How often a RUN with compaction is run to learn where compound pages end."""
 NOT_LRU_ITEMS = (NR_FREE_PAGES, *range(NR_ZONE_WRITE_PENDING, NR_VM_ZONE_STAT_ITEMS))
 
 
 @dataclass(frozen=True)
 class Job:
-    """One unit of work: `kind` is early, late, trace, ftrace or skip; `what` the run or file."""
+    """One unit of work: `kind` is early, boot, late, trace or ftrace; `what` the run or file."""
 
     recording: Recording
     kind: str
@@ -64,7 +67,6 @@ class Result:
     unit: str = "ops"
     final: str = "not recorded"
     problem: str = ""
-    skipped: str = ""
     notes: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
     details: list[str] = field(default_factory=list)
@@ -119,9 +121,6 @@ def run_name(ref: RunRef) -> str:
 def plan_recording(recording: Recording) -> Iterator[Job]:
     """The jobs of one folder."""
     name = recording.name
-    if recording.is_compaction:
-        yield Job(recording, "skip", name, "compaction is not replayed yet")
-        return
     if recording.starts_at_map:
         yield Job(recording, "early", name)
     else:
@@ -155,9 +154,7 @@ def run_job(job: Job) -> list[Result]:
 
 def replay_job(job: Job) -> Iterator[Result]:
     """The results of one job, one a sequence."""
-    if job.kind == "skip":
-        yield Result(job.name, "compact", skipped=str(job.what))
-    elif job.kind == "early":
+    if job.kind == "early":
         yield from replay_early(job.recording)
     elif job.kind == "boot":
         yield replay_boot(job.recording)[0]
@@ -270,15 +267,20 @@ def replay_run(
     after = recording.state(meta["after"]) if recording.has_state(meta["after"]) else None
     pagevec: list[int] = []
     drained = lru_was_drained(run["ops"])
+    items = NOT_LRU_ITEMS if drained or recording.is_compaction else ALL_ITEMS
     if drained and before is not None and after is not None:
         pagevec = waiting_for_lru(before, after)
     replayer.pagevec = list(pagevec)
+    cuts: list[Cuts] = []
+    if recording.is_compaction and before is not None:
+        guest, cuts = prepare_compaction(run, before, after)
+        replayer = Replayer(guest, meta)
     tally = Tally()
     run_operations(replayer, run["ops"], tally)
     if tally.problem:
         result.final = "not reached"
     elif after is not None:
-        differences = compare_state(guest, after, items=NOT_LRU_ITEMS if drained else ALL_ITEMS)
+        differences = compare_state(guest, after, items=items)
         result.differences += [f"after: {line}" for line in differences]
         result.final = "differs" if differences else "equal"
     result.operations, result.equal = tally.operations, tally.equal
@@ -292,7 +294,25 @@ def replay_run(
         again, _ = load_state(before, boot_pagesets=bool(meta["early"]))
         replayer = Replayer(again, meta)
         replayer.pagevec = pagevec
+        if recording.is_compaction:
+            prepare(again, run, before, after, cuts)
         result.details += explain(replayer, run["ops"] + run["clean"], tally.failed_at)
+
+
+def prepare_compaction(run: Json, before: Json, after: Json | None) -> tuple[Guest, list[Cuts]]:
+    """A guest with the STATE that a RUN with compaction begins from, and the cuts made in it."""
+    cuts: list[Cuts] = []
+    while True:
+        guest, _ = load_state(before, boot_pagesets=bool(run["meta"]["early"]))
+        prepare(guest, run, before, after, cuts)
+        if len(cuts) == CUT_PASSES:
+            return guest, cuts
+        found = compound_cuts(Replayer(guest, run["meta"]), run["ops"])
+        if not any(found.values()):
+            guest, _ = load_state(before, boot_pagesets=bool(run["meta"]["early"]))
+            prepare(guest, run, before, after, cuts)
+            return guest, cuts
+        cuts.append(found)
 
 
 Mapper = Callable[[Callable[[Job], list[Result]], list[Job]], Iterable[list[Result]]]

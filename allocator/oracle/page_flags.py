@@ -19,6 +19,7 @@ from ..layout import PAGE_OFFSET, VMEMMAP_START
 from ..mm_types import (
     COMPOUND_PAGE_DTOR,
     COUNTS_FREE,
+    COUNTS_ONE,
     NODES_MASK,
     NODES_PGSHIFT,
     P_COUNTS,
@@ -86,23 +87,32 @@ def checked_pages(guest: Guest, frames: Words, where: str) -> Words:
 def mark_compound(guest: Guest, start: int, length: int, where: str) -> None:
     """Makes compound pages of a range: the largest aligned ones, from its start on."""
     checked_pages(guest, np.array([start, start + length - 1], dtype=np.int64), where)
-    m = guest.m
     pfn = start
     while pfn < start + length:
         order = min(MAX_ORDER - 1, (pfn & -pfn).bit_length() - 1 if pfn else MAX_ORDER - 1)
         while pfn + (1 << order) > start + length:
             order -= 1
-        head = guest.page(pfn)
-        m[head + P_FLAGS] |= PG_HEAD
-        if order:
-            m[head + 8 + P_PREV] = COMPOUND_PAGE_DTOR | order << 8
-        for tail in range(head + 8, head + (8 << order), 8):
-            m[tail + P_NEXT] = VMEMMAP_START + (pfn << 6) + 1
-            m[tail + P_COUNTS] = COUNTS_FREE
-            m[tail + P_MAPPING] = TAIL_MAPPING
-        if order:
-            m[head + 8 + P_MAPPING] = 0xFFFFFFFF
+        make_compound(guest, pfn, order)
         pfn += 1 << order
+
+
+def make_compound(guest: Guest, pfn: int, order: int) -> None:
+    """Makes the block at `pfn` one compound page."""
+    m = guest.m
+    head = guest.page(pfn)
+    m[head + P_FLAGS] |= PG_HEAD
+    if m[head + P_NEXT] & 1:
+        # it was the tail of a larger one
+        m[head + P_NEXT] = m[head + P_MAPPING] = 0
+        m[head + P_COUNTS] = COUNTS_ONE
+    if order:
+        m[head + 8 + P_PREV] = COMPOUND_PAGE_DTOR | order << 8
+    for tail in range(head + 8, head + (8 << order), 8):
+        m[tail + P_NEXT] = VMEMMAP_START + (pfn << 6) + 1
+        m[tail + P_COUNTS] = COUNTS_FREE
+        m[tail + P_MAPPING] = TAIL_MAPPING
+    if order:
+        m[head + 8 + P_MAPPING] = 0xFFFFFFFF
 
 
 def zone_members(guest: Guest, nid: int, zid: int, start: int, spanned: int) -> Mask:

@@ -75,7 +75,7 @@ from ..page_alloc import alloc_pages_nodemask, free_pages
 from ..pageblock import get_pageblock_migratetype
 from ..pcp import drain_local_pages, drain_pages_zone, free_unref_page, free_unref_page_list
 from ..vmstat import cpu_vm_stats_fold
-from . import contig_replay
+from . import compact_replay, contig_replay
 from .events import RECORDED_EVENTS, Event, first_difference, normal, take_events, watch
 from .guest import Guest
 
@@ -142,6 +142,7 @@ class Replayer:
         recorded = op.get("ev")
         if recorded and recorded[0][0] == "c":
             m[self.task(cpu) + TASK_MEMS_ALLOWED] = signed(recorded[0][2])
+        compact_replay.script_reclaim(self.guest, op)
         problem = handler(self, op)
         if cpu != self.cpu:
             m[CPU_BLOCKS + cpu * CPU_WORDS + CPU_PREEMPT_COUNT] -= HARDIRQ_OFFSET
@@ -279,6 +280,7 @@ HANDLERS: dict[str, Callable[[Replayer, Op], str]] = {
     "J": lambda replayer, op: contig_replay.undo(replayer.guest, replayer.cpu, op),
     "Z": lambda r, op: contig_replay.alloc_range(r.guest, r.cpu, op, r.pagevec),
     "Y": lambda replayer, op: contig_replay.free_range(replayer.guest, replayer.cpu, op),
+    "C": lambda replayer, op: compact_replay.compact(replayer.guest, replayer.cpu, op),
 }
 
 

@@ -28,6 +28,7 @@ from allocator.mmzone import (
 from allocator.node_reclaim import (
     NODE_RECLAIM_FULL,
     NODE_RECLAIM_NOSCAN,
+    NODE_RECLAIM_SOME,
     RECLAIM_UNMAP,
     RECLAIM_WRITE,
     RECLAIM_ZONE,
@@ -73,7 +74,7 @@ def test_page_cache_that_the_mode_lets_reclaim_take(
         (9999, 0, "GFP_NOWAIT", 0, NODE_RECLAIM_NOSCAN),  # must not sleep
         (9999, 0, "GFP_KERNEL", PF_MEMALLOC, NODE_RECLAIM_NOSCAN),
         (9999, 1, "GFP_KERNEL", 0, NODE_RECLAIM_NOSCAN),  # another node that has CPUs
-        (9999, 0, "GFP_KERNEL", 0, NODE_RECLAIM_FULL),  # a scan that finds nothing on the lists
+        (9999, 0, "GFP_KERNEL", 0, NODE_RECLAIM_SOME),  # a scan that finds nothing on the lists
     ],
 )
 def test_tests_that_come_before_any_scan(
@@ -83,7 +84,7 @@ def test_tests_that_come_before_any_scan(
     kernel.m[nd + ND_MIN_UNMAPPED] = kernel.m[nd + ND_MIN_SLAB] = 100
     kernel.m[nd + ND_VM_STAT + NR_INACTIVE_FILE] = cached
     kernel.m[word_of_va(kernel.m[CPU_BLOCKS + CPU_CURRENT]) + TASK_FLAGS] = flags
-    assert node_reclaim(kernel.m, 0, nd, parse_gfp(gfp)) == answer
+    assert node_reclaim(kernel.m, 0, nd, parse_gfp(gfp), 0) == answer
 
 
 def test_only_nodes_within_reclaim_distance_are_reclaimed(kernel: Kernel) -> None:

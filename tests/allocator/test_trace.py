@@ -3,10 +3,19 @@
 
 from __future__ import annotations
 
-from allocator.layout import G_CLOCK, G_LOG_HEAD, G_TRACE_HEAD, G_TRACE_MASK, LOG_RECORDS
+from allocator.layout import (
+    G_CLOCK,
+    G_LOG_HEAD,
+    G_TRACE_HEAD,
+    G_TRACE_MASK,
+    G_TRACE_MASK2,
+    LOG_RECORDS,
+)
 from allocator.trace import (
     ALL_EVENTS,
+    ALL_EVENTS2,
     EV_MM_PAGE_ALLOC,
+    EV_VMSCAN_DIRECT_BEGIN,
     EV_WATERMARK,
     EVENTS,
     LOG_BAD_PAGE,
@@ -68,4 +77,13 @@ def test_every_event_has_a_name_and_fields_that_fit_a_record() -> None:
     names = [name for name, _ in EVENTS.values()]
     assert len(set(names)) == len(names)
     assert all(len(fields) <= 13 for _, fields in EVENTS.values())
-    assert all(1 << event & ALL_EVENTS for event in EVENTS)
+    assert all(1 << event & (ALL_EVENTS | ALL_EVENTS2 << 64) for event in EVENTS)
+
+
+def test_events_of_the_second_mask_are_turned_on_and_off_by_name() -> None:
+    kernel = boot("1x48M")
+    kernel.trace_on("mm_vmscan_direct_reclaim_begin", "mm_page_alloc")
+    assert kernel.m[G_TRACE_MASK] == 1
+    assert kernel.m[G_TRACE_MASK2] == 1 << EV_VMSCAN_DIRECT_BEGIN - 64
+    kernel.trace_off()
+    assert kernel.m[G_TRACE_MASK] == kernel.m[G_TRACE_MASK2] == 0

@@ -33,6 +33,8 @@ LATE_KINDS = {
     "M3/late-cpuset-a": ("all",),
     "M2/late-cma-a": ("iso", "isofull"),
     "M3/late-cma-a": ("isomov", "cmasmp"),
+    "M1/late-compact-frag-a": ("compact",),
+    "M2u/late-compact-a": ("compact",),
 }
 FTRACE_LINES = 6000
 
@@ -100,7 +102,7 @@ def main(source: Path, target: Path) -> None:
     machines = read_json(source / "machines.json")
     kept = {}
     for recording in find_recordings(source):
-        if not recording.is_compaction and not recording.path.name.endswith("-trace"):
+        if not recording.path.name.endswith("-trace"):
             copy_recording(recording, target / recording.name)
             kept[recording.machine] = machines[recording.machine]
     (target / "machines.json").write_text(json.dumps(kept, indent=1) + "\n")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from allocator.oracle.jobs import Job, name_matches, open_pool, plan, run_job
-from allocator.oracle.records import Recording, find_recordings
+from allocator.oracle.records import Recording, RunRef, find_recordings
 
 from .machines import COPY, recording
 
@@ -43,13 +43,11 @@ def test_a_pattern_is_a_part_of_the_name_or_a_glob(pattern: str, fits: bool) -> 
     assert name_matches("M2/late run-07 zones", pattern) is fits
 
 
-def test_compaction_is_left_out_and_says_so() -> None:
+def test_a_folder_of_compaction_is_replayed_run_by_run() -> None:
     path = Path("/nowhere/M1/late-compact-a")
-    compaction = Recording(path, "M1/late-compact-a", "M1", "", {}, (), (), None)
-    (job,) = plan([compaction])
-    (result,) = run_job(job)
-    assert result.ok
-    assert "compaction" in result.skipped
+    refs = (RunRef("run-00.json", 0, "compact"), RunRef("run-01.json", 1, "compact"))
+    compaction = Recording(path, "M1/late-compact-a", "M1", "", {}, refs, (), None)
+    assert [job.kind for job in plan([compaction])] == ["late", "late"]
 
 
 def test_several_processes_give_the_same_results_in_the_same_order() -> None:

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""kswapd: reclaim in the background, one daemon a node (mm/vmscan.c).
+
+The slow path leaves an order and a zone index in the pglist_data of a node that is short of memory
+(`slowpath.wakeup_kswapd`). In its turn the daemon reclaims until some zone up to that index is
+above its high watermark, then clears the skip hints of compaction where they are due, tells
+kcompactd, and sleeps. After 16 turns that freed nothing the node counts as hopeless, and is left
+to direct reclaim until that frees something.
+
+There are no threads: `run_daemons` gives the daemons their turns when whoever called the kernel is
+about to go back to the guest. `nd` is the word index of a node.
+"""
+
+from __future__ import annotations
+
+from .compact_scan import reset_isolation_suitable
+from .compact_suitable import compact_gap
+from .flusher import writeback_tick
+from .gfp import GFP_KERNEL
+from .kcompactd import kcompactd_run_pending, wakeup_kcompactd
+from .layout import (
+    CPU_BLOCKS,
+    CPU_CURRENT,
+    CPU_WORDS,
+    G_MM_INIT_DONE,
+    G_TOTAL_SWAP_PAGES,
+    G_TRACE_MASK2,
+    MAX_NUMNODES,
+    NODE_DATA,
+    PAGE_OFFSET,
+    PF_KSWAPD,
+    PF_MEMALLOC,
+    PF_SWAPWRITE,
+    TASK_FLAGS,
+)
+from .mmzone import (
+    LRU_ACTIVE_ANON,
+    MAX_NR_ZONES,
+    ND_FLAGS,
+    ND_KSWAPD_CLASSZONE,
+    ND_KSWAPD_FAILURES,
+    ND_KSWAPD_ORDER,
+    ND_NODE_ID,
+    PGDAT_CONGESTED,
+    PGDAT_DIRTY,
+    PGDAT_WRITEBACK,
+    WMARK_HIGH,
+    Z_COMPACT_BLOCKSKIP_FLUSH,
+    Z_MANAGED,
+    Z_PRESENT,
+    Z_WMARK,
+    ZONE_WORDS,
+)
+from .reclaim_retry import MAX_RECLAIM_RETRIES
+from .scan_control import DEF_PRIORITY, SWAP_CLUSTER_MAX, ScanControl
+from .trace import EV_VMSCAN_KSWAPD_SLEEP, EV_VMSCAN_KSWAPD_WAKE, trace
+from .vm_events import VM_EVENT_NAMES
+from .vmscan import shrink_node, snapshot_refaults
+from .vmscan_lru import inactive_list_is_low, shrink_active_list
+from .vmstat import count_vm_events
+from .watermark import zone_watermark_ok_safe
+
+PAGEOUTRUN = VM_EVENT_NAMES.index("pageoutrun")
+LOW_WMARK_HIT = VM_EVENT_NAMES.index("kswapd_low_wmark_hit_quickly")
+MAX_TURNS = 8
+"""Rounds of balancing in one turn of the daemon, where it asks again for a lower order."""
+
+
+def pgdat_balanced(m: memoryview, nd: int, order: int, classzone: int) -> bool:
+    """True if some zone up to `classzone` is above its high watermark for `order`."""
+    managed = False
+    for zid in range(classzone + 1):
+        z = nd + zid * ZONE_WORDS
+        if m[z + Z_MANAGED]:
+            managed = True
+            if zone_watermark_ok_safe(m, z, order, m[z + Z_WMARK + WMARK_HIGH], classzone):
+                return True
+    return not managed
+
+
+def prepare_kswapd_sleep(m: memoryview, nd: int, order: int, classzone: int) -> bool:
+    """True if the daemon may sleep: the node is balanced, or hopeless."""
+    if m[nd + ND_KSWAPD_FAILURES] >= MAX_RECLAIM_RETRIES:
+        return True
+    if not pgdat_balanced(m, nd, order, classzone):
+        return False
+    m[nd + ND_FLAGS] &= ~(PGDAT_CONGESTED | PGDAT_DIRTY | PGDAT_WRITEBACK)
+    return True
+
+
+def kswapd_shrink_node(m: memoryview, cpu: int, nd: int, sc: ScanControl) -> bool:
+    """Reclaims once in proportion to the watermarks; True if it looked at pages enough.
+
+    When room for compaction is made, the rest is only about order 0."""
+    sc.nr_to_reclaim = 0
+    for zid in range(sc.reclaim_idx + 1):
+        z = nd + zid * ZONE_WORDS
+        if m[z + Z_MANAGED]:
+            sc.nr_to_reclaim += max(m[z + Z_WMARK + WMARK_HIGH], SWAP_CLUSTER_MAX)
+    shrink_node(m, cpu, nd, sc)
+    if sc.order and sc.nr_reclaimed >= compact_gap(sc.order):
+        sc.order = 0
+    return sc.nr_scanned >= sc.nr_to_reclaim
+
+
+def age_active_anon(m: memoryview, cpu: int, nd: int, sc: ScanControl) -> None:
+    """Moves some anonymous pages to the inactive list, so that all get looked at in time."""
+    if m[G_TOTAL_SWAP_PAGES] and inactive_list_is_low(m, cpu, nd, 0, sc, True):
+        shrink_active_list(m, cpu, nd, SWAP_CLUSTER_MAX, sc, LRU_ACTIVE_ANON)
+
+
+def balance_pgdat(m: memoryview, cpu: int, nd: int, order: int, classzone: int) -> int:
+    """Reclaims until the node is balanced or the priorities are through; the order it ended at."""
+    sc = ScanControl(GFP_KERNEL, order, classzone, kswapd=True)
+    count_vm_events(m, cpu, PAGEOUTRUN, 1)
+    while True:
+        before = sc.nr_reclaimed
+        sc.reclaim_idx = classzone
+        if pgdat_balanced(m, nd, sc.order, classzone):
+            break
+        age_active_anon(m, cpu, nd, sc)
+        if sc.priority < DEF_PRIORITY - 2:
+            sc.may_writepage = True
+        sc.nr_scanned = 0
+        enough = kswapd_shrink_node(m, cpu, nd, sc)
+        if not enough or sc.nr_reclaimed == before:
+            sc.priority -= 1
+        if sc.priority < 1:
+            if not sc.nr_reclaimed:
+                m[nd + ND_KSWAPD_FAILURES] += 1
+            break
+    snapshot_refaults(m, nd)
+    return sc.order
+
+
+def kswapd_sleep(m: memoryview, cpu: int, nd: int, order: int, classzone: int) -> None:
+    """The daemon is done: hints for compaction, and kcompactd's turn."""
+    for zid in range(MAX_NR_ZONES):
+        z = nd + zid * ZONE_WORDS
+        if m[z + Z_PRESENT] and m[z + Z_COMPACT_BLOCKSKIP_FLUSH]:
+            reset_isolation_suitable(m, z)
+    wakeup_kcompactd(m, cpu, nd, order, classzone)
+    if m[G_TRACE_MASK2] >> (EV_VMSCAN_KSWAPD_SLEEP - 64) & 1:
+        trace(m, EV_VMSCAN_KSWAPD_SLEEP, cpu, m[nd + ND_NODE_ID], 0, 0, 0, 0, 0, 0)
+
+
+def kswapd_turn(m: memoryview, cpu: int, nd: int) -> None:
+    """What the node's daemon does with a request (kswapd, kswapd_try_to_sleep)."""
+    order, classzone = m[nd + ND_KSWAPD_ORDER], m[nd + ND_KSWAPD_CLASSZONE]
+    m[nd + ND_KSWAPD_ORDER] = 0
+    m[nd + ND_KSWAPD_CLASSZONE] = MAX_NR_ZONES
+    hopeless = m[nd + ND_KSWAPD_FAILURES] >= MAX_RECLAIM_RETRIES
+    if not hopeless and not pgdat_balanced(m, nd, order, classzone):
+        if m[G_TRACE_MASK2] >> (EV_VMSCAN_KSWAPD_WAKE - 64) & 1:
+            ev = EV_VMSCAN_KSWAPD_WAKE
+            trace(m, ev, cpu, m[nd + ND_NODE_ID], classzone, order, 0, 0, 0, 0)
+        reached = order
+        for _ in range(MAX_TURNS):
+            reached = balance_pgdat(m, cpu, nd, reached, classzone)
+            if prepare_kswapd_sleep(m, nd, reached, classzone):
+                break
+            count_vm_events(m, cpu, LOW_WMARK_HIT, 1)
+    kswapd_sleep(m, cpu, nd, order, classzone)
+
+
+def kswapd_run_pending(m: memoryview, cpu: int) -> int:
+    """Gives every node's daemon its turn; how many had a request."""
+    worked = 0
+    task = (m[CPU_BLOCKS + cpu * CPU_WORDS + CPU_CURRENT] - PAGE_OFFSET) >> 3
+    mine = PF_MEMALLOC | PF_SWAPWRITE | PF_KSWAPD
+    scope = m[task + TASK_FLAGS] & mine
+    for nid in range(MAX_NUMNODES):
+        va = m[NODE_DATA + nid]
+        if va == 0 or m[((va - PAGE_OFFSET) >> 3) + ND_KSWAPD_CLASSZONE] >= MAX_NR_ZONES:
+            continue
+        m[task + TASK_FLAGS] |= mine
+        kswapd_turn(m, cpu, (va - PAGE_OFFSET) >> 3)
+        m[task + TASK_FLAGS] = m[task + TASK_FLAGS] & ~mine | scope
+        worked += 1
+    return worked
+
+
+def run_daemons(m: memoryview, cpu: int) -> None:
+    """The turns of flusher, kswapd and kcompactd, before the guest goes on.
+
+    Nothing on a machine without processes and files: there is nothing to reclaim."""
+    if m[G_MM_INIT_DONE] == 0:
+        return
+    writeback_tick(m, cpu)
+    kswapd_run_pending(m, cpu)
+    kcompactd_run_pending(m, cpu)

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""allocator/vmscan_lru.py: rows read from get_scan_count and its like."""
+
+from __future__ import annotations
+
+import pytest
+
+from allocator.gfp import GFP_KERNEL
+from allocator.layout import (
+    G_NR_SWAP_PAGES,
+    G_TOTAL_SWAP_PAGES,
+    G_VM_SWAPPINESS,
+    NODE_DATA,
+    word_of_va,
+)
+from allocator.mmzone import (
+    LRU_ACTIVE_ANON,
+    LRU_ACTIVE_FILE,
+    LRU_INACTIVE_ANON,
+    LRU_INACTIVE_FILE,
+    ND_RECENT_ROTATED,
+    ND_RECENT_SCANNED,
+)
+from allocator.scan_control import ScanControl
+from allocator.swap import lru_add_drain
+from allocator.vmscan_lru import (
+    SCAN_EQUAL,
+    SCAN_FILE,
+    SCAN_FRACT,
+    adjust_targets,
+    get_scan_count,
+    inactive_ratio,
+    isolate_lru_pages,
+    scan_balance,
+    scan_fractions,
+    shrink_active_list,
+)
+from tests.allocator.process_support import PAGE, Lab
+
+
+@pytest.mark.parametrize(
+    ("pages", "ratio"),
+    [(10 << 8, 1), (1 << 18, 3), (10 << 18, 10), (100 << 18, 31), (1 << 28, 101)],
+)
+def test_active_list_may_be_longer_on_larger_machines(pages: int, ratio: int) -> None:
+    assert inactive_ratio(pages, 0) == ratio
+
+
+@pytest.mark.parametrize(
+    ("counts", "targets", "goes_on", "after"),
+    [
+        ([0, 0, 5, 5], [10, 10, 10, 10], False, [0, 0, 5, 5]),  # one kind is through
+        # anon is the smaller rest (20 of 64+1, 30%): files go on to 70% of their target
+        ([10, 10, 68, 68], [32, 32, 100, 100], True, [0, 0, 38, 38]),
+        ([68, 68, 10, 10], [100, 100, 32, 32], True, [38, 38, 0, 0]),
+        ([4, 4, 4, 4], [8, 8, 8, 8], True, [0, 0, 0, 0]),  # equal: files are the smaller kind
+    ],
+)
+def test_after_enough_pages_the_smaller_kind_is_left_alone(
+    counts: list[int], targets: list[int], goes_on: bool, after: list[int]
+) -> None:
+    assert adjust_targets(counts, targets) is goes_on
+    if counts != after and after == [0, 0, 0, 0]:
+        assert counts[:2] == [0, 0] or counts[2:] == [0, 0]
+    else:
+        assert counts == after
+
+
+def length(lab: Lab, lru: int) -> int:
+    return len(lab.lru(0, lru))
+
+
+def lab_with_pages(count: int = 300) -> tuple[Lab, int]:
+    lab = Lab("1x64M")
+    lab.swap(4096)
+    task = lab.process()
+    at = lab.map(task, count)
+    for i in range(count):
+        lab.poke(task, at + i * PAGE, i)
+    lru_add_drain(lab.m, 0)
+    return lab, word_of_va(lab.m[NODE_DATA])
+
+
+@pytest.mark.parametrize(
+    ("may_swap", "slots", "priority", "swappiness", "balance"),
+    [
+        (False, 9, 12, 60, SCAN_FILE),  # not allowed to swap
+        (True, 0, 12, 60, SCAN_FILE),  # no slot left
+        (True, 9, 0, 60, SCAN_EQUAL),  # nearly out of memory
+        (True, 9, 0, 0, SCAN_FRACT),  # but not if swapping is unwanted
+        (True, 9, 12, 60, SCAN_FRACT),
+    ],
+)
+def test_what_is_scanned_follows_swap_priority_and_swappiness(
+    may_swap: bool, slots: int, priority: int, swappiness: int, balance: int
+) -> None:
+    lab, nd = lab_with_pages(8)
+    lab.m[G_NR_SWAP_PAGES], lab.m[G_VM_SWAPPINESS] = slots, swappiness
+    sc = ScanControl(GFP_KERNEL, priority=priority, may_swap=may_swap)
+    assert scan_balance(lab.m, 0, nd, sc) == balance
+
+
+def test_lists_of_pages_lately_in_use_are_scanned_less() -> None:
+    lab, nd = lab_with_pages(8)
+    m = lab.m
+    m[G_VM_SWAPPINESS] = 60
+    for i in (0, 1):
+        m[nd + ND_RECENT_SCANNED + i] = m[nd + ND_RECENT_ROTATED + i] = 0
+    assert scan_fractions(m, nd) == (60, 140)
+    m[nd + ND_RECENT_SCANNED], m[nd + ND_RECENT_ROTATED] = 1, 1
+    assert scan_fractions(m, nd)[0] == 60
+    m[nd + ND_RECENT_SCANNED], m[nd + ND_RECENT_ROTATED] = 2, 0
+    assert scan_fractions(m, nd)[0] == 180
+    m[nd + ND_RECENT_SCANNED], m[nd + ND_RECENT_ROTATED] = 100, 50
+    assert scan_fractions(m, nd)[0] == 60 * 51 // 26  # halved: more than a quarter of the list
+    assert (m[nd + ND_RECENT_SCANNED], m[nd + ND_RECENT_ROTATED]) == (50, 25)
+
+
+def test_priority_is_the_part_of_a_list_that_is_looked_at() -> None:
+    lab, nd = lab_with_pages(300)
+    total = length(lab, LRU_ACTIVE_ANON) + length(lab, LRU_INACTIVE_ANON)
+    counts, pages = get_scan_count(lab.m, 0, nd, ScanControl(GFP_KERNEL, priority=0))
+    assert counts[LRU_ACTIVE_ANON] + counts[LRU_INACTIVE_ANON] == total == 300
+    assert pages == 300 + counts[LRU_ACTIVE_FILE] + counts[LRU_INACTIVE_FILE]
+    halved, _ = get_scan_count(lab.m, 0, nd, ScanControl(GFP_KERNEL, priority=2))
+    assert sum(halved) <= total // 4
+
+
+def test_pages_of_zones_above_the_request_go_to_the_head_untaken() -> None:
+    lab, nd = lab_with_pages(40)
+    lru = LRU_ACTIVE_ANON if length(lab, LRU_ACTIVE_ANON) else LRU_INACTIVE_ANON
+    before = length(lab, lru)
+    sc = ScanControl(GFP_KERNEL, reclaim_idx=-1)
+    pages, taken, scanned = isolate_lru_pages(lab.m, 0, nd, 8, sc, 0, lru)
+    assert (pages, taken, scanned) == ([], 0, before)
+    assert length(lab, lru) == before
+
+
+def test_oldest_pages_of_the_active_list_are_deactivated() -> None:
+    lab, nd = lab_with_pages(100)
+    lab.m[G_TOTAL_SWAP_PAGES] = 4096
+    active = length(lab, LRU_ACTIVE_ANON)
+    assert active == 100, "new anonymous pages begin on the active list"
+    shrink_active_list(lab.m, 0, nd, 32, ScanControl(GFP_KERNEL), LRU_ACTIVE_ANON)
+    assert length(lab, LRU_ACTIVE_ANON) == active - 32
+    assert length(lab, LRU_INACTIVE_ANON) == 32
+    lab.check()
