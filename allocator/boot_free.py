@@ -131,7 +131,7 @@ class _Lists:
             usemap = (self.m[SECTION_USEMAP + (lo >> 15 << 2)] - PAGE_OFFSET) >> 3
             mts = q[usemap + (pfns >> 13 & 3)] >> (61 - (pfns >> 9 & 15) * 4) & 7
             keys = ids * MIGRATE_TYPES + mts
-            for key in np.unique(keys).tolist():
+            for key in sorted(set(keys.tolist())):  # np.unique would load all of numpy.ma
                 zone_id, mt = divmod(key, MIGRATE_TYPES)
                 self.top.setdefault((zone_id, TOP, mt), []).append(pfns[keys == key])
 

@@ -24,10 +24,12 @@ from .layout import (
     CPUSET,
     CPUSET_WORDS,
     CPUSETS,
+    G_MM_INIT_DONE,
     G_NODES_MEMORY,
     G_NR_CPU_IDS,
     G_NR_CPUSETS,
     G_STATIC_KEYS,
+    G_TASKS,
     INIT_TASKS,
     KEY_CPUSETS,
     MAX_CPUSETS,
@@ -38,9 +40,11 @@ from .layout import (
     TASK_CPUSET,
     TASK_HARDWALL_MEMS,
     TASK_MEMS_ALLOWED,
+    TASK_MM,
     TASK_WORDS,
 )
 from .mempolicy import mpol_rebind_task
+from .mm_struct import MM_MMAP, TASK_TASKS, VMA_NEXT, VMA_POLICY
 
 EACCES, EBUSY, EINVAL, ENOSPC = 13, 16, 22, 28
 
@@ -207,6 +211,13 @@ def tasks(m: memoryview) -> list[int]:
         for task in (INIT_TASKS + cpu * TASK_WORDS, (current - PAGE_OFFSET) >> 3):
             if current and task not in found:
                 found.append(task)
+    if m[G_MM_INIT_DONE]:
+        va = m[G_TASKS]
+        while va != PAGE_OFFSET + (G_TASKS << 3):
+            task = ((va - PAGE_OFFSET) >> 3) - TASK_TASKS
+            if task not in found and m[task + TASK_MM]:
+                found.append(task)
+            va = m[task + TASK_TASKS]
     return found
 
 
@@ -232,6 +243,20 @@ def refresh_task(m: memoryview, task: int) -> None:
     m[task + TASK_ATOMIC_FLAGS] = spread
 
 
+def rebind_areas(m: memoryview, task: int) -> None:
+    """The policies of a process's areas follow its nodes (mpol_rebind_mm)."""
+    from .mempolicy_vma import mpol_rebind_policy
+
+    mm = m[task + TASK_MM]
+    vma = m[((mm - PAGE_OFFSET) >> 3) + MM_MMAP] if mm else 0
+    while vma:
+        area = (vma - PAGE_OFFSET) >> 3
+        if m[area + VMA_POLICY]:
+            pol = (m[area + VMA_POLICY] - PAGE_OFFSET) >> 3
+            mpol_rebind_policy(m, pol, m[task + TASK_MEMS_ALLOWED])
+        vma = m[area + VMA_NEXT]
+
+
 def refresh_tasks_below(m: memoryview, cs: int) -> None:
     """refresh_task() for the tasks in `cs` and the cpusets below it."""
     for task in tasks(m):
@@ -240,6 +265,7 @@ def refresh_tasks_below(m: memoryview, cs: int) -> None:
             above = parent_cs(m, above)
         if above == cs:
             refresh_task(m, task)
+            rebind_areas(m, task)
 
 
 def cpuset_set_mems(m: memoryview, cs: int, mems: int) -> int:

@@ -67,7 +67,7 @@ from .mmzone import (
     ZONE_WORDS,
 )
 from .pageblock import get_pageblock_migratetype, set_pageblock_migratetype
-from .pcp import free_block, free_unref_page_at
+from .pcp import free_block, free_unref_page
 from .trace import EV_MM_PAGE_FREE, trace
 from .vm_events import PGFREE
 
@@ -191,8 +191,7 @@ def deferred_free_range(m: memoryview, cpu: int, z: int, start: int, end: int) -
                 free_block(m, cpu, z, start, PAGEBLOCK_ORDER, mt)
                 start += PAGEBLOCK_NR_PAGES
                 continue
-        p = m[SECTION_PAGES + (start >> PFN_SECTION_SHIFT << 2)] + (start << 3)
-        free_unref_page_at(m, cpu, start, p, m[p], m[G_TRACE_MASK])
+        free_unref_page(m, cpu, start)
         start += 1
 
 

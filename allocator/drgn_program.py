@@ -51,6 +51,7 @@ from .layout import (
     va_of_word,
     word_of_va,
 )
+from .mm_struct import MM_PGD, MM_STRUCT
 from .mm_types import PAGE_SHIFT, PAGE_SIZE, STRUCT_PAGE_SIZE
 from .mmzone import (
     MAX_NR_ZONES,
@@ -169,7 +170,7 @@ class _MadeUp:
         )
         self._add("nr_node_ids", "int", 0, 8, lambda: _pack([self._nr_node_ids()]))
         self._add("memblock", "struct memblock", 0, 48, self._memblock)
-        self._add("init_mm", "struct mm_struct", 0, 8, self._init_mm)
+        self._add("init_mm", "struct mm_struct", 0, MM_STRUCT.size, self._init_mm)
 
     def _add(self, name: str, ctype: str, count: int, size: int, read: Callable[[], bytes]) -> None:
         self.places[name] = (MADE_UP + self.end, ctype, count, read)
@@ -223,7 +224,9 @@ class _MadeUp:
         )
 
     def _init_mm(self) -> bytes:
-        return _pack([START_KERNEL_MAP + (unsigned(self.m[G_PGD]) & ~0xFFF)])
+        words = [0] * (MM_STRUCT.size // 8)
+        words[MM_PGD] = START_KERNEL_MAP + (unsigned(self.m[G_PGD]) & ~0xFFF)
+        return _pack(words)
 
 
 def _pack(values: list[int]) -> bytes:

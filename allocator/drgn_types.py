@@ -53,6 +53,12 @@ _TYPEDEFS = {
     "s64": "long",
     "size_t": "unsigned long",
     "ptrdiff_t": "long",
+    "umode_t": "unsigned short",
+    "loff_t": "long long",
+    "blkcnt_t": "u64",
+    "sector_t": "u64",
+    "fmode_t": "unsigned int",
+    "slab_flags_t": "unsigned int",
 }
 _SMALL = {"int", "s8", "u16", "u32", "bool", "unsigned int", "atomic_t"}
 _ENUM_NAMES = {
@@ -66,6 +72,7 @@ _ENUM_NAMES = {
         "MIGRATE_ISOLATE",
         "MIGRATE_TYPES",
     ),
+    "slab_state": ("DOWN", "PARTIAL", "UP"),
     "zone_watermarks": ("WMARK_MIN", "WMARK_LOW", "WMARK_HIGH", "NR_WMARK"),
     "node_states": (
         "N_POSSIBLE",
@@ -217,11 +224,20 @@ class Types:
         ]
         return self.prog.struct_type(struct.name, struct.size, members)
 
+    def _nested(self, struct: Struct) -> Any:
+        """A structure inside another, also one that is not found by name."""
+        name = f"struct {struct.name}"
+        if name not in self._made and name not in _SPECIAL and struct.name not in STRUCTS:
+            self._made[name] = self._struct(struct)
+        return self.get(name)
+
     def field(self, struct: Struct, field: Field) -> Any:
         """Type of one field of a structure."""
         nested = struct.nested.get(field.name)
         if nested is not None:
-            element = self.get(f"struct {nested.name}")
+            element = self._nested(nested)
+        elif field.ctype == "unsigned char[4]":
+            return self.prog.array_type(self.get("unsigned char"), 4)
         elif field.ctype.startswith("char["):
             return self.prog.array_type(self.get("char"), field.words * field.count * 8)
         elif field.ctype.endswith("*"):
@@ -339,8 +355,14 @@ _SPECIAL: dict[str, Any] = {
     "pgd_t": lambda types: types.prog.typedef_type(
         "pgd_t", types.struct(None, 8, [(types.get("unsigned long"), "pgd", 0)])
     ),
-    "struct mm_struct": lambda types: types.struct(
-        "mm_struct", 8, [(types.pointer("pgd_t *"), "pgd", 0)]
+    "pgprot_t": lambda types: types.prog.typedef_type(
+        "pgprot_t", types.struct(None, 8, [(types.get("unsigned long"), "pgprot", 0)])
+    ),
+    "struct rb_root": lambda types: types.struct(
+        "rb_root", 8, [(partial(types.pointer, "struct rb_node *"), "rb_node", 0)]
+    ),
+    "struct kmem_cache_order_objects": lambda types: types.struct(
+        "kmem_cache_order_objects", 4, [(types.get("unsigned int"), "x", 0)]
     ),
     "struct memblock_type": lambda types: types.struct(
         "memblock_type",

@@ -264,7 +264,8 @@ def unreserve_highatomic_pageblock(
                 if m[G_TRACE_MASK] >> EV_UNRESERVE_HIGHATOMIC & 1:
                     zid = m[zr + ZR_IDX]
                     nid = m[z + Z_NODE]
-                    trace(m, EV_UNRESERVE_HIGHATOMIC, cpu, nid, zid, pfn, mt, moved, 0, 0)
+                    some = 1 if moved else 0
+                    trace(m, EV_UNRESERVE_HIGHATOMIC, cpu, nid, zid, pfn, mt, some, 0, 0)
                 if moved:
                     return True
         zr += ZONEREF_WORDS

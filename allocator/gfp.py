@@ -59,6 +59,21 @@ GFP_TRANSHUGE_LIGHT = (
 GFP_TRANSHUGE = GFP_TRANSHUGE_LIGHT | GFP_DIRECT_RECLAIM_BIT
 GFP_BOOT_MASK = GFP_BITS_MASK & ~(RECLAIM | GFP_IO_BIT | GFP_FS_BIT)
 
+# What a reclaim for a control group keeps of its caller's flags (mm/internal.h)
+GFP_RECLAIM_MASK = (
+    RECLAIM
+    | GFP_HIGH_BIT
+    | GFP_IO_BIT
+    | GFP_FS_BIT
+    | GFP_NOWARN_BIT
+    | GFP_RETRY_MAYFAIL_BIT
+    | GFP_NOFAIL_BIT
+    | GFP_NORETRY_BIT
+    | GFP_MEMALLOC_BIT
+    | GFP_NOMEMALLOC_BIT
+    | GFP_ATOMIC_BIT
+)
+
 # Longest combinations first: format_gfp() takes each name whose bits are all still there.
 GFP_NAMES: tuple[tuple[str, int], ...] = (
     ("GFP_TRANSHUGE", GFP_TRANSHUGE),

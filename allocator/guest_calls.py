@@ -50,6 +50,8 @@ from .vmstat import zone_page_state_snapshot
 
 # What the serve functions say
 SERVED = 0
+SERVED_LATER = 1
+"""Served, and the kernel has waited for something meanwhile: its clock has moved on."""
 NEEDS_MACHINE = -1
 
 ENOMEM, EFAULT, EBUSY, EINVAL, ENOSYS = 12, 14, 16, 22, 38
@@ -65,6 +67,9 @@ EXIT = 8
 INFO = 9
 DRAIN_ALL_PAGES = 10
 RING = 11
+PROCESS_CALLS_FIRST = 32
+PROCESS_CALLS_LAST = 95
+"""Calls on behalf of processes and their files."""
 
 INFO_NR_CPUS = 0
 INFO_NR_NODES = 1
@@ -279,6 +284,8 @@ def serve_call(m: memoryview, ram: memoryview, cpu: int, number: int, a: int, ou
         return call_info(m, cpu, a, out)
     if number >= START_CPU and number <= EXIT:
         return NEEDS_MACHINE
+    if number >= PROCESS_CALLS_FIRST and number <= PROCESS_CALLS_LAST:
+        return NEEDS_MACHINE
     m[out] = 0
     if number == DRAIN_ALL_PAGES:
         drain_all_pages(m, -1)
@@ -320,7 +327,7 @@ def serve_ring(m: memoryview, ram: memoryview, cpu: int, budget: int) -> int:
 def serve_mailbox(m: memoryview, ram: memoryview, cpu: int, now: int) -> int:
     """Serves the request in the mailbox of `cpu` at clock `now` (ns).
 
-    SERVED, or NEEDS_MACHINE: then only the kernel's clock has been set. Hot.
+    SERVED, SERVED_LATER, or NEEDS_MACHINE: then only the kernel's clock has been set. Hot.
     """
     m[G_CLOCK] = now
     box = MAILBOXES + cpu * MAILBOX_WORDS
@@ -329,9 +336,9 @@ def serve_mailbox(m: memoryview, ram: memoryview, cpu: int, now: int) -> int:
         count = serve_ring(m, ram, cpu, RING_ENTRIES)
         m[box + BOX_RESULT] = max(count, 0)
         m[box + BOX_ERRNO] = EINVAL if count < 0 else 0
-        return SERVED
+        return SERVED if m[G_CLOCK] == now else SERVED_LATER
     errno = serve_call(m, ram, cpu, number, box + BOX_ARGS, box + BOX_RESULT)
     if errno == NEEDS_MACHINE:
         return NEEDS_MACHINE
     m[box + BOX_ERRNO] = errno
-    return SERVED
+    return SERVED if m[G_CLOCK] == now else SERVED_LATER

@@ -24,6 +24,8 @@ the assembler, and a test keeps the two equal.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from firmware.boot_params import BOOT_PARAMS
 from machine import Machine, Verdict
@@ -31,7 +33,8 @@ from machine.machine import EXIT_FAULT
 from machine.walk import ram_table
 
 from . import guest_calls
-from .engine import FAILED, Engine, current_engine
+from .call_numbers import FILE_CALLS, HOTPLUG_CALLS, PRESSURE_CALLS, PROCESS_CALLS
+from .engine import ENDED, Engine, current_engine, failure
 from .guest_calls import (
     BOX_ARGS,
     BOX_ERRNO,
@@ -42,16 +45,47 @@ from .guest_calls import (
     EINVAL,
     ENOMEM,
     ENOSYS,
+    NEEDS_MACHINE,
+    PROCESS_CALLS_FIRST,
     SERVED,
     cpu_is_online,
     ram_address,
     serve_mailbox,
 )
+from .guest_process import GuestProcesses
 from .layout import G_CLOCK, G_PGD, MAILBOX_WORDS, MAILBOXES, mailbox_phys, signed, unsigned
+from .long_calls import CallEnded, long_calls
 from .mmzone import NR_CPUS
 from .native import attach_native
+from .timekeeping import enter_kernel, leave_kernel
 
-ERRNO = {"ENOMEM": ENOMEM, "EFAULT": EFAULT, "EBUSY": EBUSY, "EINVAL": EINVAL, "ENOSYS": ENOSYS}
+if TYPE_CHECKING:
+    from .process_calls import ProcessCalls
+
+ERRNO = {
+    "EPERM": 1,
+    "ENOENT": 2,
+    "ESRCH": 3,
+    "EINTR": 4,
+    "EIO": 5,
+    "ENXIO": 6,
+    "EBADF": 9,
+    "ECHILD": 10,
+    "EAGAIN": 11,
+    "ENOMEM": ENOMEM,
+    "EACCES": 13,
+    "EFAULT": EFAULT,
+    "EBUSY": EBUSY,
+    "EEXIST": 17,
+    "ENODEV": 19,
+    "EINVAL": EINVAL,
+    "EMFILE": 24,
+    "EFBIG": 27,
+    "ENOSPC": 28,
+    "ENOSYS": ENOSYS,
+    "EOVERFLOW": 75,
+    "EOPNOTSUPP": 95,
+}
 
 MAILBOX = {
     "NUMBER": guest_calls.BOX_NUMBER,
@@ -94,6 +128,10 @@ HYPERCALLS = {
     "INFO": guest_calls.INFO,  # what, argument     -> see INFO
     "DRAIN_ALL_PAGES": guest_calls.DRAIN_ALL_PAGES,  # per-cpu lists go back to the buddy lists
     "RING": guest_calls.RING,  # serve the ring     -> requests served
+    **PROCESS_CALLS,
+    **FILE_CALLS,
+    **PRESSURE_CALLS,
+    **HOTPLUG_CALLS,
 }
 INFO = {
     "NR_CPUS": guest_calls.INFO_NR_CPUS,
@@ -119,7 +157,7 @@ class RunawayCallError(Exception):
     """Raised inside a hypercall that goes round in a damaged list."""
 
 
-DAMAGE = (IndexError, ValueError, OverflowError, ZeroDivisionError, RunawayCallError)
+DAMAGE = (IndexError, ValueError, OverflowError, ZeroDivisionError, RunawayCallError, CallEnded)
 """What the allocator raises when a guest has overwritten its structures."""
 
 
@@ -128,7 +166,7 @@ class Hypercalls:
 
     `calls` counts the requests that reached Python, `serving` is the number of the one being served
     (0: none); whoever runs the machine can tell from them that a call does not come to an end, and
-    may raise `RunawayCallError` inside it from a signal handler.
+    may raise `RunawayCallError` inside it from a signal handler (`inside`, `progress`).
     """
 
     def __init__(self, machine: Machine) -> None:
@@ -148,6 +186,23 @@ class Hypercalls:
             "EXIT": self._exit,
         }
         self._table = {HYPERCALLS[name]: call for name, call in table.items()}
+        self.processes = GuestProcesses(machine)
+        self.processes.damage += DAMAGE
+
+    @cached_property
+    def process_calls(self) -> ProcessCalls:
+        """The calls on behalf of a process. They come into the table, and their modules into
+        memory, at the first of them: most guests make none."""
+        from .file_calls import FileCalls
+        from .hotplug_calls import HotplugCalls
+        from .pressure_calls import PressureCalls
+        from .process_calls import ProcessCalls
+
+        calls = ProcessCalls(self.processes)
+        self._table |= calls.table
+        for other in (FileCalls(self.processes), PressureCalls(self.m), HotplugCalls(self.m)):
+            self._table |= calls.for_processes(other.table)
+        return calls
 
     def _serve(self, cpu: int, now: int) -> int:
         return serve_mailbox(self.m, self.ram, cpu, now)
@@ -166,7 +221,19 @@ class Hypercalls:
         clock.advance(self.m[G_CLOCK] - clock.now)
         self.machine.mailbox_address = mailbox_phys
         self.machine.doorbell.handler = self.ring
+        self.processes.install()
         attach_native(self.machine, engine or current_engine())
+
+    @property
+    def inside(self) -> bool:
+        """True in a signal handler that interrupts a request being served, by Python or not."""
+        return self.serving != 0 or self.processes.busy or long_calls.polling
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Differs for every request and fault that was served by Python or took compiled code
+        long."""
+        return self.calls + self.processes.entries, long_calls.count
 
     def ring(self, cpu: int, value: int) -> Verdict:  # noqa: ARG002
         """CPU `cpu` wants the request in its mailbox served (the value it wrote means nothing).
@@ -180,22 +247,29 @@ class Hypercalls:
         self.calls += 1
         self._verdict = Verdict.CONTINUE
         self.serving = number or -1
+        enter_kernel(self.machine)
         try:
-            if self._answer(cpu) != SERVED:
-                result, errno = self._table[number](cpu, box + BOX_ARGS)
+            if self._answer(cpu) == NEEDS_MACHINE:
+                acting = self.process_calls if number >= PROCESS_CALLS_FIRST else None
+                call = self._table.get(number)
+                result, errno = call(cpu, box + BOX_ARGS) if call else (0, ENOSYS)
                 m[box + BOX_RESULT] = signed(result)
                 m[box + BOX_ERRNO] = errno
+                if acting and acting.yields:
+                    acting.yields = False
+                    self._verdict = Verdict.YIELD
         except DAMAGE as error:
             self._oops(cpu, number, error)
         finally:
             self.serving = 0
+            leave_kernel(self.machine)
         return self._verdict
 
     def _answer(self, cpu: int) -> int:
         """What the request needs beyond RAM. Compiled code in the CPU has the first word."""
         said = self.machine.cpus[cpu].take_answer() if cpu < len(self.machine.cpus) else SERVED
-        if said == FAILED:
-            raise IndexError("serve_mailbox: word index out of range")
+        if said <= ENDED:
+            raise failure("serve_mailbox", said)
         return said or self.serve(cpu, self.machine.clock.now)
 
     def _oops(self, cpu: int, number: int, error: Exception) -> None:

@@ -28,6 +28,8 @@ from .e820_setup import print_ram_buffers
 from .kernel_data import check_kernel_region, init_kernel_data, open_gfp_mask
 from .layout import (
     G_PGD,
+    G_STORAGE_START,
+    G_STORAGE_WORDS,
     G_TOTALCMA,
     G_TOTALRAM,
     KERNEL_BASE,
@@ -91,6 +93,8 @@ def start_kernel(
     # The static region as a loader leaves it.
     memory.zero(KERNEL_BASE, KERNEL_BASE + KERNEL_IMAGE_SIZE)
     init_kernel_data(m)
+    m[G_STORAGE_START] = memory.size >> 3
+    m[G_STORAGE_WORDS] = (memory.end - memory.size) >> 3
     boot = read_boot_params(memory, BOOT_PARAMS)
     printk = Printk(m, sink)
     printk(LINUX_BANNER, KERN_NOTICE)

@@ -11,6 +11,9 @@ those of 4.20's interface. The parts:
     kernel_bulk     arrays of operations
     kernel_ranges   isolation, contiguous ranges, CMA, page fragments
     kernel_policy   NUMA policies, cpusets, memory cgroups, scopes, sysctls, fault injection
+    kernel_process  processes, transparent huge pages
+    kernel_files    files, the disk, the flusher
+    kernel_net      network buffers
 
 Here are looking at nodes, zones and the trace.
 """
@@ -24,6 +27,8 @@ from machine import BringUpError, Machine, PhysicalMemory
 from .engine import Engine
 from .errors import BadRequest
 from .kernel_bulk import KernelBulk
+from .kernel_hotplug import KernelHotplug
+from .kernel_net import KernelNet
 from .kernel_pages import KernelPages
 from .kernel_policy import KernelPolicy
 from .kernel_ranges import KernelRanges
@@ -33,11 +38,12 @@ from .layout import (
     G_NR_CPU_IDS,
     G_TRACE_HEAD,
     G_TRACE_MASK,
+    G_TRACE_MASK2,
     KERNEL_BASE,
     KERNEL_MAGIC,
     LAYOUT_VERSION,
 )
-from .trace import EVENTS, KMEM_EVENTS
+from .trace import ALL_EVENTS, EVENTS, KMEM_EVENTS
 from .tracepoints import TraceRecord, trace_records, trace_text
 from .views import Node, Zone, for_each_node, for_each_zone
 
@@ -47,7 +53,7 @@ if TYPE_CHECKING:
 EVENT_NUMBERS = {name: number for number, (name, _) in EVENTS.items()}
 
 
-class Kernel(KernelPages, KernelBulk, KernelRanges, KernelPolicy):
+class Kernel(KernelPages, KernelBulk, KernelRanges, KernelPolicy, KernelNet, KernelHotplug):
     """A booted allocator over guest RAM.
 
     Attributes: `memory` the physical memory, `m` its word array, `machine` the machine around it
@@ -128,11 +134,13 @@ class Kernel(KernelPages, KernelBulk, KernelRanges, KernelPolicy):
         unknown = [name for name in events if name not in EVENT_NUMBERS]
         if unknown:
             raise BadRequest(f"no event {unknown[0]!r}: {', '.join(EVENT_NUMBERS)}")
-        self.m[G_TRACE_MASK] |= sum(1 << EVENT_NUMBERS[name] for name in events) or KMEM_EVENTS
+        wanted = sum(1 << EVENT_NUMBERS[name] for name in set(events)) or KMEM_EVENTS
+        self.m[G_TRACE_MASK] |= wanted & ALL_EVENTS
+        self.m[G_TRACE_MASK2] |= wanted >> 64
 
     def trace_off(self) -> None:
         """Records nothing any more; what was recorded stays."""
-        self.m[G_TRACE_MASK] = 0
+        self.m[G_TRACE_MASK] = self.m[G_TRACE_MASK2] = 0
 
     @property
     def trace_position(self) -> int:

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from machine import BringUpError, PhysicalMemory
 
+from .dirty_sysctl import dirty_defaults
 from .fail_page_alloc import reset_fail_page_alloc
 from .gfp import GFP_BITS_MASK, GFP_BOOT_MASK
 from .layout import (
+    G_COMPACT_UNEVICTABLE,
+    G_EXTFRAG_THRESHOLD,
     G_GFP_ALLOWED,
     G_LAYOUT_VERSION,
     G_MAGIC,
     G_TRACE_BASE,
     G_TRACE_SIZE,
-    G_VM_DIRTY_RATIO,
+    G_VM_SWAPPINESS,
     KERNEL_BASE,
     KERNEL_IMAGE_SIZE,
     KERNEL_MAGIC,
@@ -31,8 +34,10 @@ from .page_poison import PAGE_POISON_WORD
 from .wmark import init_defaults
 
 MIN_RAM = 32 << 20
-VM_DIRTY_RATIO = 20
-"""Percent of dirtyable memory (vm_dirty_ratio, mm/page-writeback.c)."""
+VM_SWAPPINESS = 60
+"""How anonymous pages count against file pages, 100 being equal (vm_swappiness)."""
+EXTFRAG_THRESHOLD = 500
+"""Fragmentation index above which costly orders are compacted (sysctl_extfrag_threshold)."""
 
 
 def check_kernel_region(memory: PhysicalMemory) -> None:
@@ -49,7 +54,10 @@ def init_kernel_data(m: memoryview) -> None:
     m[G_GFP_ALLOWED] = GFP_BOOT_MASK
     m[G_TRACE_BASE] = TRACE_RING
     m[G_TRACE_SIZE] = TRACE_RECORDS
-    m[G_VM_DIRTY_RATIO] = VM_DIRTY_RATIO
+    dirty_defaults(m)
+    m[G_EXTFRAG_THRESHOLD] = EXTFRAG_THRESHOLD
+    m[G_COMPACT_UNEVICTABLE] = 1
+    m[G_VM_SWAPPINESS] = VM_SWAPPINESS
     for w in range(POISON_PAGE, POISON_PAGE + PAGE_WORDS):
         m[w] = PAGE_POISON_WORD
     reset_fail_page_alloc(m)

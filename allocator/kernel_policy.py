@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from . import cpuset_fs, memcg, pageset, wmark
+from .dirty_sysctl import DIRTY_SYSCTLS
 from .errors import BadRequest
 from .fail_page_alloc import reset_fail_page_alloc
 from .kernel_base import KernelBase
@@ -76,6 +77,7 @@ SYSCTLS: dict[str, tuple[Callable[[memoryview, Any], int], int, int]] = {
         G_PERCPU_PAGELIST_FRACTION,
         1,
     ),
+    **DIRTY_SYSCTLS,
 }
 """/proc/sys/vm: name -> setter, first word, words."""
 

@@ -108,6 +108,89 @@ GLOBALS = Struct(
         scalar("number_of_cpusets", "int"),
         scalar("cma_area_count", "unsigned int"),
         scalar("deferred_pages"),
+        scalar("slab_state", "enum slab_state"),
+        list_head("slab_caches"),
+        scalar("kmem_cache", "struct kmem_cache *"),
+        scalar("kmem_cache_node", "struct kmem_cache *"),
+        array("kmalloc_caches", 42, "struct kmem_cache *"),
+        scalar("radix_tree_node_cachep", "struct kmem_cache *"),
+        scalar("shadow_nodes", "struct list_lru_node *"),
+        scalar("storage_start"),
+        scalar("storage_words"),
+        list_head("block_devices"),
+        scalar("bdev_cachep", "struct kmem_cache *"),
+        scalar("bio_cachep", "struct kmem_cache *"),
+        scalar("blk_next_completion"),
+        scalar("super_block", "struct super_block *"),
+        scalar("inode_cachep", "struct kmem_cache *"),
+        scalar("dentry_cachep", "struct kmem_cache *"),
+        scalar("filp_cachep", "struct kmem_cache *"),
+        scalar("bdi_wb", "struct bdi_writeback *"),
+        scalar("dirty_background_ratio", "int"),
+        scalar("dirty_background_bytes"),
+        scalar("dirty_writeback_interval", "unsigned int"),
+        scalar("dirty_expire_interval", "unsigned int"),
+        scalar("nr_dirtied_since_balance", "int"),
+        list_head("shrinker_list"),
+        scalar("shrinker_cachep", "struct kmem_cache *"),
+        scalar("vfs_cache_pressure", "int"),
+        scalar("skbuff_head_cache", "struct kmem_cache *"),
+        scalar("netdev_alloc_cache", "struct page_frag_cache *"),
+        list_head("skb_list"),
+        scalar("mm_init_done", "bool"),
+        scalar("tlb_gen"),
+        scalar("last_pid", "pid_t"),
+        list_head("tasks"),
+        list_head("pgd_list"),
+        list_head("mmlist"),
+        scalar("child_reaper", "struct task_struct *"),
+        scalar("task_struct_cachep", "struct kmem_cache *"),
+        scalar("mm_cachep", "struct kmem_cache *"),
+        scalar("vm_area_cachep", "struct kmem_cache *"),
+        scalar("vm_committed_as", "long"),
+        scalar("overcommit_memory", "int"),
+        scalar("overcommit_ratio", "int"),
+        scalar("max_map_count", "int"),
+        scalar("stack_guard_gap"),
+        scalar("transparent_hugepage_flags"),
+        scalar("huge_zero_page", "struct page *"),
+        scalar("huge_zero_refcount", "atomic_t"),
+        scalar("fault_around_bytes"),
+        scalar("lru_pvecs", "struct pagevec *"),
+        scalar("memmap_index", "long *"),
+        scalar("memmap_index_len"),
+        scalar("anon_vma_cachep", "struct kmem_cache *"),
+        scalar("anon_vma_chain_cachep", "struct kmem_cache *"),
+        scalar("numa_policy_cachep", "struct kmem_cache *"),
+        scalar("page_cluster", "int"),
+        scalar("nr_swapfiles", "unsigned int"),
+        scalar("nr_swap_pages", "atomic_long_t"),
+        scalar("total_swap_pages", "long"),
+        scalar("least_priority", "int"),
+        scalar("swap_info", "struct swap_info_struct *"),
+        list_head("swap_active_head"),
+        scalar("swapin_readahead_hits", "atomic_t"),
+        scalar("swapin_prev_offset"),
+        scalar("swapin_last_readahead_pages", "atomic_t"),
+        scalar("enable_vma_readahead", "bool"),
+        scalar("nr_rotate_swap", "atomic_t"),
+        scalar("swap_avail_stamp"),
+        array("swap_cache_info", 4),
+        scalar("swap_slots", "struct swap_slots_cache *"),
+        scalar("swap_slot_cache_active", "bool"),
+        scalar("num_poisoned_pages", "atomic_long_t"),
+        scalar("extfrag_threshold", "int"),
+        scalar("compact_unevictable_allowed", "int"),
+        scalar("trace_mask2"),
+        scalar("vm_swappiness", "int"),
+        scalar("panic"),
+        scalar("scripted_reclaim"),
+        scalar("scripted_reclaim_calls"),
+        scalar("panic_on_oom", "int"),
+        scalar("oom_kill_allocating_task", "int"),
+        scalar("ratelimit_oom_begin"),
+        scalar("ratelimit_oom_printed"),
+        scalar("ratelimit_oom_missed"),
     ],
     words=512,
 )
@@ -174,9 +257,90 @@ G_VM_DIRTY_BYTES = KDATA + GLOBALS["vm_dirty_bytes"]
 G_NR_CPUSETS = KDATA + GLOBALS["number_of_cpusets"]
 G_CMA_AREA_COUNT = KDATA + GLOBALS["cma_area_count"]
 G_DEFERRED_PAGES = KDATA + GLOBALS["deferred_pages"]
+G_MM_INIT_DONE = KDATA + GLOBALS["mm_init_done"]
+G_TLB_GEN = KDATA + GLOBALS["tlb_gen"]
+G_LAST_PID = KDATA + GLOBALS["last_pid"]
+G_TASKS = KDATA + GLOBALS["tasks"]
+G_PGD_LIST = KDATA + GLOBALS["pgd_list"]
+G_MMLIST = KDATA + GLOBALS["mmlist"]
+G_CHILD_REAPER = KDATA + GLOBALS["child_reaper"]
+G_TASK_CACHEP = KDATA + GLOBALS["task_struct_cachep"]
+G_MM_CACHEP = KDATA + GLOBALS["mm_cachep"]
+G_VMA_CACHEP = KDATA + GLOBALS["vm_area_cachep"]
+G_COMMITTED_AS = KDATA + GLOBALS["vm_committed_as"]
+G_OVERCOMMIT = KDATA + GLOBALS["overcommit_memory"]
+G_OVERCOMMIT_RATIO = KDATA + GLOBALS["overcommit_ratio"]
+G_MAX_MAP_COUNT = KDATA + GLOBALS["max_map_count"]
+G_STACK_GUARD_GAP = KDATA + GLOBALS["stack_guard_gap"]
+G_THP_FLAGS = KDATA + GLOBALS["transparent_hugepage_flags"]
+G_HUGE_ZERO_PAGE = KDATA + GLOBALS["huge_zero_page"]
+G_HUGE_ZERO_REFS = KDATA + GLOBALS["huge_zero_refcount"]
+G_FAULT_AROUND = KDATA + GLOBALS["fault_around_bytes"]
+G_LRU_PVECS = KDATA + GLOBALS["lru_pvecs"]
+G_MEMMAP_INDEX = KDATA + GLOBALS["memmap_index"]
+G_MEMMAP_INDEX_LEN = KDATA + GLOBALS["memmap_index_len"]
+G_ANON_VMA_CACHEP = KDATA + GLOBALS["anon_vma_cachep"]
+G_ANON_VMA_CHAIN_CACHEP = KDATA + GLOBALS["anon_vma_chain_cachep"]
+G_POLICY_CACHEP = KDATA + GLOBALS["numa_policy_cachep"]
+G_PAGE_CLUSTER = KDATA + GLOBALS["page_cluster"]
+G_NR_SWAPFILES = KDATA + GLOBALS["nr_swapfiles"]
+G_NR_SWAP_PAGES = KDATA + GLOBALS["nr_swap_pages"]
+G_TOTAL_SWAP_PAGES = KDATA + GLOBALS["total_swap_pages"]
+G_LEAST_PRIORITY = KDATA + GLOBALS["least_priority"]
+G_SWAP_INFO = KDATA + GLOBALS["swap_info"]
+G_SWAP_ACTIVE = KDATA + GLOBALS["swap_active_head"]
+G_SWAPIN_HITS = KDATA + GLOBALS["swapin_readahead_hits"]
+G_SWAPIN_PREV = KDATA + GLOBALS["swapin_prev_offset"]
+G_SWAPIN_LAST = KDATA + GLOBALS["swapin_last_readahead_pages"]
+G_VMA_READAHEAD = KDATA + GLOBALS["enable_vma_readahead"]
+G_NR_ROTATE_SWAP = KDATA + GLOBALS["nr_rotate_swap"]
+G_SWAP_AVAIL_STAMP = KDATA + GLOBALS["swap_avail_stamp"]
+G_SWAP_CACHE_INFO = KDATA + GLOBALS["swap_cache_info"]
+G_SWAP_SLOTS = KDATA + GLOBALS["swap_slots"]
+G_SWAP_SLOTS_ACTIVE = KDATA + GLOBALS["swap_slot_cache_active"]
+G_NUM_POISONED_PAGES = KDATA + GLOBALS["num_poisoned_pages"]
+G_SLAB_STATE = KDATA + GLOBALS["slab_state"]
+G_SLAB_CACHES = KDATA + GLOBALS["slab_caches"]
+G_KMEM_CACHE = KDATA + GLOBALS["kmem_cache"]
+G_KMEM_CACHE_NODE = KDATA + GLOBALS["kmem_cache_node"]
+G_KMALLOC_CACHES = KDATA + GLOBALS["kmalloc_caches"]
+G_RADIX_TREE_NODE_CACHEP = KDATA + GLOBALS["radix_tree_node_cachep"]
+G_SHADOW_NODES = KDATA + GLOBALS["shadow_nodes"]
+G_STORAGE_START = KDATA + GLOBALS["storage_start"]
+G_STORAGE_WORDS = KDATA + GLOBALS["storage_words"]
+G_BLOCK_DEVICES = KDATA + GLOBALS["block_devices"]
+G_BDEV_CACHEP = KDATA + GLOBALS["bdev_cachep"]
+G_BIO_CACHEP = KDATA + GLOBALS["bio_cachep"]
+G_BLK_NEXT = KDATA + GLOBALS["blk_next_completion"]
+G_SUPER_BLOCK = KDATA + GLOBALS["super_block"]
+G_INODE_CACHEP = KDATA + GLOBALS["inode_cachep"]
+G_DENTRY_CACHEP = KDATA + GLOBALS["dentry_cachep"]
+G_FILP_CACHEP = KDATA + GLOBALS["filp_cachep"]
+G_BDI_WB = KDATA + GLOBALS["bdi_wb"]
+G_DIRTY_BACKGROUND_RATIO = KDATA + GLOBALS["dirty_background_ratio"]
+G_DIRTY_BACKGROUND_BYTES = KDATA + GLOBALS["dirty_background_bytes"]
+G_DIRTY_WRITEBACK_INTERVAL = KDATA + GLOBALS["dirty_writeback_interval"]
+G_DIRTY_EXPIRE_INTERVAL = KDATA + GLOBALS["dirty_expire_interval"]
+G_NR_DIRTIED = KDATA + GLOBALS["nr_dirtied_since_balance"]
+G_SHRINKER_LIST = KDATA + GLOBALS["shrinker_list"]
+G_SHRINKER_CACHEP = KDATA + GLOBALS["shrinker_cachep"]
+G_VFS_CACHE_PRESSURE = KDATA + GLOBALS["vfs_cache_pressure"]
+G_SKBUFF_CACHEP = KDATA + GLOBALS["skbuff_head_cache"]
+G_NETDEV_CACHES = KDATA + GLOBALS["netdev_alloc_cache"]
+G_SKB_LIST = KDATA + GLOBALS["skb_list"]
+G_EXTFRAG_THRESHOLD = KDATA + GLOBALS["extfrag_threshold"]
+G_COMPACT_UNEVICTABLE = KDATA + GLOBALS["compact_unevictable_allowed"]
+G_TRACE_MASK2 = KDATA + GLOBALS["trace_mask2"]
+G_VM_SWAPPINESS = KDATA + GLOBALS["vm_swappiness"]
+G_PANIC = KDATA + GLOBALS["panic"]
+G_SCRIPTED_RECLAIM = KDATA + GLOBALS["scripted_reclaim"]
+G_SCRIPTED_RECLAIM_CALLS = KDATA + GLOBALS["scripted_reclaim_calls"]
+G_PANIC_ON_OOM = KDATA + GLOBALS["panic_on_oom"]
+G_OOM_KILL_ALLOCATING = KDATA + GLOBALS["oom_kill_allocating_task"]
+G_OOM_RS = KDATA + GLOBALS["ratelimit_oom_begin"]
 
 KERNEL_MAGIC = int.from_bytes(b"numalab\0", "little")
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 
 # Static keys: one bit a feature that costs nothing while it is off.
 KEY_CPUSETS = 1 << 0
@@ -187,6 +351,7 @@ KEY_PAGE_OWNER = 1 << 4
 KEY_DEBUG_GUARDPAGE = 1 << 5
 KEY_NUMA_STAT_OFF = 1 << 6
 KEY_DRAIN_ONE_ZONE = 1 << 8
+KEY_SCRIPTED_RECLAIM = 1 << 9
 
 # --- tables by node and by CPU ------------------------------------------------------------------
 NODE_DATA = KDATA + GLOBALS.words
@@ -209,6 +374,11 @@ CPU = Struct(
         list_head("bulk_free"),
         array("vm_event_states", NR_VM_EVENT_ITEMS),
         scalar("page_owner_site"),
+        array("vmf", 16),
+        scalar("reclaimed_slab"),
+        list_head("runqueue"),
+        scalar("need_resched", "bool"),
+        scalar("forking", "struct task_struct *"),
     ],
     words=128,
 )
@@ -226,6 +396,11 @@ CPU_MEMCG_STOCK_PAGES = CPU["memcg_stock_nr_pages"]
 CPU_BULK_FREE = CPU["bulk_free"]
 CPU_EVENTS = CPU["vm_event_states"]
 CPU_PAGE_OWNER_SITE = CPU["page_owner_site"]
+CPU_VMF = CPU["vmf"]
+CPU_RECLAIMED_SLAB = CPU["reclaimed_slab"]
+CPU_RUNQUEUE = CPU["runqueue"]
+CPU_NEED_RESCHED = CPU["need_resched"]
+CPU_FORKING = CPU["forking"]
 
 SOFTIRQ_OFFSET = 0x100
 SOFTIRQ_MASK = 0xFF00
@@ -259,6 +434,10 @@ TASK = Struct(
         scalar("cpuset_slab_spread_rotor", "int"),
         scalar("atomic_flags"),
         scalar("fail_nth", "unsigned int"),
+        scalar("state", "long"),
+        scalar("mm", "struct mm_struct *"),
+        scalar("active_mm", "struct mm_struct *"),
+        scalar("oom_score_adj", "short"),
     ],
     words=32,
 )
@@ -283,11 +462,18 @@ TASK_MEM_SPREAD_ROTOR = TASK["cpuset_mem_spread_rotor"]
 TASK_SLAB_SPREAD_ROTOR = TASK["cpuset_slab_spread_rotor"]
 TASK_ATOMIC_FLAGS = TASK["atomic_flags"]
 TASK_FAIL_NTH = TASK["fail_nth"]
+TASK_STATE = TASK["state"]
+TASK_MM = TASK["mm"]
+TASK_ACTIVE_MM = TASK["active_mm"]
+TASK_OOM_SCORE_ADJ = TASK["oom_score_adj"]
 PFA_SPREAD_PAGE = 1 << 1
 PFA_SPREAD_SLAB = 1 << 2
 PF_EXITING = 0x4
+PF_DUMPCORE = 0x200
 PF_MEMALLOC = 0x800
 PF_KTHREAD = 0x200000
+PF_KSWAPD = 0x20000
+PF_SWAPWRITE = 0x800000
 PF_MEMALLOC_NOFS = 0x40000
 PF_MEMALLOC_NOIO = 0x80000
 MAX_RT_PRIO = 100
@@ -404,10 +590,41 @@ MAX_CMA_AREAS = 8
 CMA_AREAS = CPUSETS + MAX_CPUSETS * CPUSET_WORDS
 CMA_WORDS = CMA.words
 
-# the pages that alloc_contig_range has isolated and not yet migrated: one list head
-CONTIG_MIGRATEPAGES = CMA_AREAS + MAX_CMA_AREAS * CMA_WORDS
+# --- compaction: what a run knows, one a CPU and one for alloc_contig_range -------------------
+COMPACT_CONTROL = Struct(
+    "compact_control",
+    [
+        list_head("freepages"),
+        list_head("migratepages"),
+        scalar("zone", "struct zone *"),
+        scalar("nr_freepages"),
+        scalar("nr_migratepages"),
+        scalar("total_migrate_scanned"),
+        scalar("total_free_scanned"),
+        scalar("free_pfn"),
+        scalar("migrate_pfn"),
+        scalar("last_migrated_pfn"),
+        scalar("gfp_mask", "gfp_t"),
+        scalar("order", "int"),
+        scalar("migratetype", "int"),
+        scalar("alloc_flags", "unsigned int"),
+        scalar("classzone_idx", "int"),
+        scalar("mode", "enum migrate_mode"),
+        scalar("ignore_skip_hint", "bool"),
+        scalar("no_set_skip_hint", "bool"),
+        scalar("ignore_block_suitable", "bool"),
+        scalar("direct_compaction", "bool"),
+        scalar("whole_zone", "bool"),
+        scalar("contended", "bool"),
+        scalar("finishing_block", "bool"),
+    ],
+    words=32,
+)
+COMPACT_CONTROLS = CMA_AREAS + MAX_CMA_AREAS * CMA_WORDS
+COMPACT_CONTROL_WORDS = COMPACT_CONTROL.words
+CONTIG_CONTROL = COMPACT_CONTROLS + NR_CPUS * COMPACT_CONTROL_WORDS
 
-KERNEL_END_WORD = ((CONTIG_MIGRATEPAGES + 2 + 511) >> 9) << 9
+KERNEL_END_WORD = ((CONTIG_CONTROL + COMPACT_CONTROL_WORDS + 511) >> 9) << 9
 KERNEL_IMAGE_SIZE = (KERNEL_END_WORD << 3) - KERNEL_BASE
 
 

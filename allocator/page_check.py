@@ -172,14 +172,10 @@ def check_new_page(m: memoryview, cpu: int, pfn: int) -> bool:
 def check_new_pages(m: memoryview, cpu: int, pfn: int, order: int) -> bool:
     """True if any page of the block is unfit to be handed out. Hot."""
     first = m[SECTION_PAGES + (pfn >> 15 << 2)] + (pfn << 3)
+    clean = m[first] & ~PAGE_FLAGS_NEW_PAGE
     for p in range(first, first + (8 << order), 8):
         # a sound page needs no more than this
-        if (
-            m[p + P_COUNTS] != COUNTS_FREE
-            or m[p + P_MAPPING]
-            or m[p + P_MEMCG]
-            or m[p] & PAGE_FLAGS_NEW_PAGE
-        ):
+        if m[p + P_COUNTS] != COUNTS_FREE or m[p] != clean or m[p + P_MAPPING] or m[p + P_MEMCG]:
             if check_new_page(m, cpu, pfn + (p - first >> 3)):
                 return True
     return False
@@ -261,17 +257,16 @@ def free_tails_prepare(m: memoryview, cpu: int, pfn: int, p: int, order: int) ->
                 bad += 1
             m[t + P_MAPPING] = 0
             m[t + P_NEXT] = 0
+    clean = m[p] & ~PAGE_FLAGS_NEW_PAGE
     own = VMEMMAP_START + 8 + (pfn << 6)
     for t in range(p + 8, p + (8 << order), 8):
         own += 64
         flags = m[t]
         nxt = m[t + P_NEXT]
-        if (
-            m[t + P_COUNTS] != COUNTS_FREE
-            or m[t + P_MAPPING]
-            or m[t + P_MEMCG]
-            or flags & PAGE_FLAGS_CHECK_AT_FREE
-        ):
+        unfit = m[t + P_COUNTS] != COUNTS_FREE or m[t + P_MAPPING] != 0 or m[t + P_MEMCG] != 0
+        if flags == clean and not unfit and (nxt < VMEMMAP_START or nxt == own):
+            continue
+        if unfit or flags & PAGE_FLAGS_CHECK_AT_FREE:
             reason = free_page_reason(m, t)
             bad_page(m, cpu, pfn + (t - p >> 3), t, reason, PAGE_FLAGS_CHECK_AT_FREE)
             set_aside(m, t)

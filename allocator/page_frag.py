@@ -24,12 +24,10 @@ from .layout import (
 from .mm_types import (
     MAPCOUNT_MASK,
     P_COUNTS,
-    P_FLAGS,
     P_INDEX,
     P_NEXT,
     PAGE_SHIFT,
     PAGE_SIZE,
-    PG_HEAD,
     REF_ONE,
     REF_SHIFT,
 )
@@ -41,6 +39,7 @@ from .page_alloc import (
     free_pages_ok,
 )
 from .page_check import BAD_COMPOUND_HEAD, BAD_DOUBLE_FREE, bad_page, compound_order
+from .pagevec import free_page_without_references
 from .pcp import free_unref_page
 from .structs import Struct, scalar
 
@@ -118,11 +117,7 @@ def put_page(m: memoryview, cpu: int, pfn: int) -> int:
         return FREE_REFUSED
     if not page_ref_sub(m, p, 1):
         return FREE_STILL_REFERENCED
-    if m[p + P_FLAGS] & PG_HEAD:
-        done = free_pages_ok(m, cpu, head, p, compound_order(m, p))
-    else:
-        done = free_unref_page(m, cpu, head)
-    return FREE_DONE if done else FREE_REFUSED
+    return FREE_DONE if free_page_without_references(m, cpu, p) else FREE_REFUSED
 
 
 def page_frag_cache_refill(m: memoryview, cpu: int, nc: int, gfp: int) -> int:

@@ -44,6 +44,8 @@ from .mmzone import (
     MAX_NUMNODES,
     MAX_ORDER,
     MIGRATE_TYPES,
+    ND_KCOMPACTD_CLASSZONE,
+    ND_KSWAPD_CLASSZONE,
     ND_NODE_ID,
     ND_NR_ZONES,
     ND_PRESENT,
@@ -157,6 +159,7 @@ def free_area_init_node(ctx: BootContext, zones: ZoneRanges, nid: int, start_pfn
     m = ctx.m
     nd = node_word(m, nid)
     m[nd + ND_NODE_ID] = nid
+    m[nd + ND_KSWAPD_CLASSZONE] = MAX_NR_ZONES
     m[nd + ND_START_PFN] = start_pfn
     lo, hi = zones.node_range(nid)
     end = hi << PAGE_SHIFT
@@ -175,6 +178,7 @@ def free_area_init_node(ctx: BootContext, zones: ZoneRanges, nid: int, start_pfn
     ctx.printk.debug(f"On node {nid} totalpages: {real_total}")
     pgdat_set_deferred_range(ctx, nd)
     free_area_init_core(ctx, nd, nid)
+    m[nd + ND_KCOMPACTD_CLASSZONE] = max(m[nd + ND_NR_ZONES] - 1, 0)
 
 
 def free_area_init_nodes(ctx: BootContext, max_low_pfn: int, max_pfn: int) -> ZoneRanges:

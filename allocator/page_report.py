@@ -47,6 +47,7 @@ from .mm_types import (
     REF_SHIFT,
 )
 from .mmzone import MAX_NUMNODES, MIGRATETYPE_NAMES
+from .oom_report import OOM_RECORDS, oom_lines
 from .page_check import (
     BAD_COMPOUND_HEAD,
     BAD_COMPOUND_MAPCOUNT,
@@ -75,6 +76,7 @@ from .trace import (
     LOG_COMM,
     LOG_FAULT_INJECTED,
     LOG_MEMS,
+    LOG_OOM_INVOKED,
     LOG_PAGE_POISON,
     LOG_PID,
     LOG_RAW_PAGE,
@@ -316,6 +318,12 @@ def report(m: memoryview, record: LogRecord, mem_info: bool = False) -> Iterator
         yield from report_poison(m, record)
     elif record.kind == LOG_FAULT_INJECTED:
         yield from report_fault(record)
+    elif record.kind in OOM_RECORDS:
+        mask = node_list(record.args[2]) if record.args[2] else "(null)"
+        pid = record.words[LOG_PID]
+        yield from oom_lines(record.kind, record.args, pid, record.comm, mask)
+        if mem_info and record.kind == LOG_OOM_INVOKED:
+            yield from show_mem(m, record.cpu)
 
 
 def log_lines(m: memoryview, first: int = 0, mem_info: bool = False) -> Iterator[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from .layout import G_MOBILITY_DISABLED, PAGE_OFFSET, SECTION_USEMAP
 from .mmzone import MIGRATE_PCPTYPES, MIGRATE_UNMOVABLE
+from .spinlock import set_word_bits
 
 _LOW61 = (1 << 61) - 1
 
@@ -29,9 +30,9 @@ def set_pageblock_migratetype(m: memoryview, pfn: int, mt: int) -> None:
     shift = 61 - ((pfn >> 9) & 15) * 4
     if shift == 61:
         # the top three bits include the sign: place the type sign-extended
-        m[w] = (m[w] & _LOW61) | (((mt ^ 4) - 4) << 61)
+        set_word_bits(m, w, ~_LOW61, ((mt ^ 4) - 4) << 61)
     else:
-        m[w] = (m[w] & ~(7 << shift)) | (mt << shift)
+        set_word_bits(m, w, 7 << shift, mt << shift)
 
 
 def get_pageblock_skip(m: memoryview, pfn: int) -> int:

@@ -41,6 +41,7 @@ def resume(machine: Machine) -> Resumed:
     hypercalls = Hypercalls(machine)
     machine.mailbox_address = mailbox_phys
     machine.doorbell.handler = hypercalls.ring
+    hypercalls.processes.install()
     return Resumed(machine, kernel, hypercalls)
 
 

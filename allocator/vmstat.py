@@ -5,7 +5,9 @@ Every CPU collects small differences in its pageset and folds them into the zone
 when they pass the stat threshold. The watermark tests read only the global value, so what has been
 folded decides which page a request gets; the deltas are therefore exact to the page.
 
-The functions here are hot. `ps` is the word index of a pageset, `z` of a zone.
+Node counters have their deltas in the node's per_cpu_nodestat in the same way.
+
+The functions here are hot. `ps` is the word index of a pageset, `z` of a zone, `nd` of a node.
 """
 
 from __future__ import annotations
@@ -20,11 +22,18 @@ from .layout import (
     NODE_DATA,
     PAGE_OFFSET,
 )
+from .mm_types import NODES_MASK, NODES_PGSHIFT, P_FLAGS
 from .mmzone import (
     MAX_NR_ZONES,
     MIGRATE_CMA,
+    ND_PER_CPU_NODESTATS,
+    ND_VM_STAT,
+    NODESTAT_DIFF,
+    NODESTAT_THRESHOLD,
+    NODESTAT_WORDS,
     NR_FREE_CMA_PAGES,
     NR_FREE_PAGES,
+    NR_VM_NODE_STAT_ITEMS,
     NR_VM_NUMA_STAT_ITEMS,
     NR_VM_ZONE_STAT_ITEMS,
     NUMA_FOREIGN,
@@ -44,6 +53,7 @@ from .mmzone import (
     Z_VM_STAT,
     ZONE_WORDS,
 )
+from .spinlock import add_to_word
 
 
 def mod_zone_page_state(m: memoryview, cpu: int, z: int, item: int, delta: int) -> None:
@@ -53,7 +63,7 @@ def mod_zone_page_state(m: memoryview, cpu: int, z: int, item: int, delta: int) 
     x = delta + m[w]
     t = m[ps + PSET_THRESHOLD]
     if x > t or x < -t:
-        m[z + Z_VM_STAT + item] += x
+        add_to_word(m, z + Z_VM_STAT + item, x)
         x = 0
     m[w] = x
 
@@ -65,11 +75,49 @@ def mod_zone_freepage_state(m: memoryview, cpu: int, z: int, nr: int, mt: int) -
     x = nr + m[w]
     t = m[ps + PSET_THRESHOLD]
     if x > t or x < -t:
-        m[z + Z_VM_STAT + NR_FREE_PAGES] += x
+        add_to_word(m, z + Z_VM_STAT + NR_FREE_PAGES, x)
         x = 0
     m[w] = x
     if mt == MIGRATE_CMA:
         mod_zone_page_state(m, cpu, z, NR_FREE_CMA_PAGES, nr)
+
+
+def mod_node_page_state(m: memoryview, cpu: int, nd: int, item: int, delta: int) -> None:
+    """Adds `delta` to a node counter through `cpu`'s nodestat (__mod_node_page_state). Hot."""
+    va = m[nd + ND_PER_CPU_NODESTATS]
+    if va == 0:
+        m[nd + ND_VM_STAT + item] += delta
+        return
+    ns = ((va - PAGE_OFFSET) >> 3) + cpu * NODESTAT_WORDS
+    w = ns + NODESTAT_DIFF + item
+    x = delta + m[w]
+    t = m[ns + NODESTAT_THRESHOLD]
+    if x > t or x < -t:
+        add_to_word(m, nd + ND_VM_STAT + item, x)
+        x = 0
+    m[w] = x
+
+
+def mod_lruvec_page_state(m: memoryview, cpu: int, p: int, item: int, delta: int) -> None:
+    """mod_node_page_state() of the node that struct page `p` is on. Hot."""
+    nid = m[p + P_FLAGS] >> NODES_PGSHIFT & NODES_MASK
+    mod_node_page_state(m, cpu, (m[NODE_DATA + nid] - PAGE_OFFSET) >> 3, item, delta)
+
+
+def node_page_state(m: memoryview, nd: int, item: int) -> int:
+    """A node counter without the CPUs' deltas, at least 0 (node_page_state). Hot."""
+    x = m[nd + ND_VM_STAT + item]
+    return x if x > 0 else 0
+
+
+def global_node_page_state(m: memoryview, item: int) -> int:
+    """A node counter summed over all nodes, at least 0 (global_node_page_state). Hot."""
+    x = 0
+    for nid in range(MAX_NUMNODES):
+        va = m[NODE_DATA + nid]
+        if va:
+            x += m[((va - PAGE_OFFSET) >> 3) + ND_VM_STAT + item]
+    return x if x > 0 else 0
 
 
 def inc_numa_state(m: memoryview, cpu: int, z: int, item: int) -> None:
@@ -77,7 +125,7 @@ def inc_numa_state(m: memoryview, cpu: int, z: int, item: int) -> None:
     w = ((m[z + Z_PAGESET] - PAGE_OFFSET) >> 3) + cpu * PSET_WORDS + PSET_NUMA_DIFF + item
     v = m[w] + 1
     if v > NUMA_STATS_THRESHOLD:
-        m[z + Z_NUMA_STAT + item] += v
+        add_to_word(m, z + Z_NUMA_STAT + item, v)
         v = 0
     m[w] = v
 
@@ -99,6 +147,12 @@ def zone_statistics(m: memoryview, cpu: int, preferred: int, z: int) -> None:
 def count_vm_events(m: memoryview, cpu: int, item: int, delta: int) -> None:
     """Adds `delta` to one of `cpu`'s event counters (__count_vm_events). Hot."""
     m[CPU_BLOCKS + cpu * CPU_WORDS + CPU_EVENTS + item] += delta
+
+
+def zone_page_state(m: memoryview, z: int, item: int) -> int:
+    """A zone counter without the CPUs' deltas, at least 0 (zone_page_state). Hot."""
+    x = m[z + Z_VM_STAT + item]
+    return x if x > 0 else 0
 
 
 def zone_page_state_snapshot(m: memoryview, z: int, item: int) -> int:
@@ -125,12 +179,27 @@ def fold_zone_diffs(m: memoryview, cpu: int, z: int) -> None:
             m[z + Z_NUMA_STAT + i] += v
 
 
+def fold_node_diffs(m: memoryview, cpu: int, nd: int) -> None:
+    """Folds `cpu`'s deltas of one node into the global counters. Hot."""
+    va = m[nd + ND_PER_CPU_NODESTATS]
+    if va == 0:
+        return
+    first = ((va - PAGE_OFFSET) >> 3) + cpu * NODESTAT_WORDS + NODESTAT_DIFF
+    for i in range(NR_VM_NODE_STAT_ITEMS):
+        v = m[first + i]
+        if v:
+            m[first + i] = 0
+            m[nd + ND_VM_STAT + i] += v
+
+
 def cpu_vm_stats_fold(m: memoryview, cpu: int) -> None:
-    """Folds all deltas of `cpu` into the zones' global counters (cpu_vm_stats_fold). Hot."""
+    """Folds all deltas of `cpu` into the global counters (cpu_vm_stats_fold). Hot."""
     for nid in range(MAX_NUMNODES):
         va = m[NODE_DATA + nid]
         if va:
+            nd = (va - PAGE_OFFSET) >> 3
             for zid in range(MAX_NR_ZONES):
-                z = ((va - PAGE_OFFSET) >> 3) + zid * ZONE_WORDS
+                z = nd + zid * ZONE_WORDS
                 if m[z + Z_PRESENT]:
                     fold_zone_diffs(m, cpu, z)
+            fold_node_diffs(m, cpu, nd)

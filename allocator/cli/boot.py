@@ -4,7 +4,11 @@
 The guest's console is standard output, the kernel's log (--log) is standard error, and the last
 line on standard error says how it ended. SCRIPT is assembly (.S), a static ELF executable or a flat
 binary (.bin); the bare name of a script that comes with numalab will do:
-first_light.S e820.S walk_freelist.S exhaust.S smp.S
+first_light.S e820.S walk_freelist.S exhaust.S smp.S (frames), demand_paging.S cow_fork.S
+file_cache.S numa_policy.S (processes), swap_storm.S oom.S memcg.S fragment.S offline.S (pressure)
+
+SCRIPT may also be a disk image (.img, or any file with 55AA at the end of its first sector) or a
+Multiboot kernel: these get a plain PC with a BIOS, and the whole RAM.
 
 WHAT to look at after the run: e820 srat slit zones buddyinfo zoneinfo page:PFN
 freelist:NODE/ZONE/ORDER hexdump:ADDRESS,LENGTH
@@ -17,7 +21,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from firmware import PendingImage
-from machine import Machine, NumalabError, OutputError, Stop, Topology, UsageError
+from firmware.diskimage import is_disk_image
+from firmware.images import KINDS_MULTIBOOT
+from machine import Machine, Stop, Topology, UsageError
 from machine.outfile import check_writable
 
 from ..layout import CPU_BLOCKS, CPU_EVENTS, CPU_WORDS, G_LOG_HEAD, G_NR_CPU_IDS
@@ -25,8 +31,10 @@ from ..mmzone import MAX_NR_ZONES, NR_CPUS
 from ..printk import KERN_WARNING
 from ..scripts import find_script
 from ..vm_events import PGALLOC, PGFREE
+from .boot_options import add_pc_arguments, check_script_arguments, wants_disk
 from .console import LiveConsole, Progress
 from .engine_option import add_engine_argument
+from .report import inspect_guest, save_guest
 
 if TYPE_CHECKING:
     from ..boot_image import Guest
@@ -102,9 +110,12 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `numalab boot`."""
-    parser.add_argument("script", metavar="SCRIPT", help="boot script, ELF file or flat binary")
+    parser.add_argument(
+        "script", metavar="SCRIPT", help="boot script, ELF file, flat binary or disk image"
+    )
     add_machine_arguments(parser)
     add_run_arguments(parser)
+    add_pc_arguments(parser)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -147,9 +158,21 @@ def topology_from(args: argparse.Namespace) -> Topology:
 def run(args: argparse.Namespace) -> int:
     """`numalab boot`; the exit code."""
     wanted = inspections(args.inspect)
+    path = find_script(args.script)
+    if wants_disk(args) or is_disk_image(path):
+        from .boot_pc import load_disk, run_image
+
+        drive = load_disk(args, path)
+        return run_image(args, Machine(topology_from(args), quantum=args.quantum), drive, wanted)
     progress = Progress(sys.stderr)
     console = LiveConsole(progress=progress)
-    image = PendingImage(find_script(args.script))
+    image = PendingImage(path)
+    kernel = image.binary
+    if kernel is not None and kernel.kind in KINDS_MULTIBOOT:
+        from .boot_pc import run_image
+
+        return run_image(args, Machine(topology_from(args), quantum=args.quantum), kernel, wanted)
+    check_script_arguments(args)
     try:
         # The kernel is loaded while the assembler, if it is needed, works in its own process.
         from ..boot_image import boot_image
@@ -194,43 +217,12 @@ def run_and_report(
     finally:
         progress.clear()
         console.flush()
-    unsaved = _save(args.save, guest)
-    missing = _inspect(guest, wanted)
+    unsaved = save_guest(args.save, guest.machine)
+    missing = inspect_guest(guest.machine, wanted)
     allocated, freed = (now - then for now, then in zip(page_counts(m), before, strict=True))
     plural = "" if allocated == 1 else "s"
     pages = f"{allocated:,} page{plural} allocated, {freed:,} freed"
     return _last_line(args, guest, outcome, pages) or unsaved or missing
-
-
-def _save(path: str | None, guest: Runnable) -> int:
-    """Keep the machine. A failure costs a line of complaint, and the guest's outcome is still told;
-    the exit code."""
-    if path is None:
-        return 0
-    from machine.snapshot import save_snapshot
-
-    try:
-        save_snapshot(guest.machine, path)
-    except NumalabError as error:
-        print(f"numalab: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
-
-
-def _inspect(guest: Runnable, wanted: list[Inspection]) -> int:
-    """Print what was asked for. What is not there costs a line of complaint each, and the exit code
-    of the first is returned; the guest's outcome is still to be told."""
-    code = 0
-    for inspection in wanted:
-        try:
-            sys.stdout.write(inspection.render(guest.machine))
-            sys.stdout.flush()
-        except OutputError:
-            raise
-        except NumalabError as error:
-            print(f"numalab: {error}", file=sys.stderr)
-            code = code or error.exit_code
-    return code
 
 
 def inspections(texts: list[str]) -> list[Inspection]:

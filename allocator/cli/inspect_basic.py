@@ -12,11 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from firmware import read_e820, read_slit, read_srat
-from machine import BusError, Machine, PhysicalMemory, UsageError, translate
+from machine import BringUpError, BusError, Machine, PhysicalMemory, UsageError, translate
 
 from ..layout import (
+    G_MAGIC,
     G_NR_CPU_IDS,
     G_PGD,
+    KERNEL_BASE,
+    KERNEL_MAGIC,
     NODE_DATA,
     unsigned,
 )
@@ -41,6 +44,14 @@ _FORMS = (
 )
 
 
+_WITHOUT_KERNEL = ("e820", "srat", "slit", "hexdump")
+
+
+def has_kernel(memory: PhysicalMemory) -> bool:
+    """True when a booted page allocator is in RAM."""
+    return memory.is_ram(KERNEL_BASE, PAGE_SIZE) and memory.words[G_MAGIC] == KERNEL_MAGIC
+
+
 @dataclass(frozen=True)
 class Inspection:
     """One thing to show: `what` as it was written, and how to get its text from a machine."""
@@ -51,6 +62,8 @@ class Inspection:
     def render(self, machine: Machine) -> str:
         """The text, ending in a newline. Raises `UsageError` and `BusError` for what is not there
         and `BringUpError` for tables the guest has damaged, naming `what`."""
+        if self.what.partition(":")[0] not in _WITHOUT_KERNEL and not has_kernel(machine.memory):
+            raise BringUpError(f"--inspect {self.what}: no kernel has been booted on this machine")
         try:
             text = self._show(machine)
         except (IndexError, ValueError, OverflowError) as error:

@@ -58,21 +58,21 @@ class _Watch:
 
     def __init__(self, guest: Runnable) -> None:
         self._hypercalls = guest.hypercalls
-        self._seen = -1
+        self._seen = (-1, -1)
         self._ticks = 0
         self.interrupted = False
 
     def interrupt(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """SIGINT: the run ends after this turn; asked twice, a hypercall ends, too."""
-        if self.interrupted and self._hypercalls.serving:
+        if self.interrupted and self._hypercalls.inside:
             raise RunawayCallError("interrupted")
         self.interrupted = True
 
     def tick(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """SIGALRM, once a second."""
         calls = self._hypercalls
-        if not calls.serving or calls.calls != self._seen:
-            self._seen, self._ticks = calls.calls, 0
+        if not calls.inside or calls.progress != self._seen:
+            self._seen, self._ticks = calls.progress, 0
             return
         self._ticks += 1
         if self._ticks >= STUCK:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The guest that `inspect` and `explain` look at: a snapshot, a script run to its end, or a machine
-that has only booted its kernel.
+"""The guest that `inspect` and `explain` look at: a snapshot, a script or a disk image run to its
+end, or a machine that has only booted its kernel.
 
 Words of the command line come in any order here, because crash's commands have options of their own
 (`kmem -f`, `rd -8 ...`): `split_words` takes out what is numalab's and leaves the rest as it was.
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from firmware import PendingImage, power_on
+from firmware.diskimage import is_disk_image, open_disk
 from machine import Machine, PhysicalMemory, UsageError
 from machine.snapshot import is_snapshot, load_snapshot
 
@@ -83,6 +84,8 @@ def open_target(args: argparse.Namespace, name: str | None) -> Target:
     path = find_script(name)
     if is_snapshot(path) or path.suffix in SNAPSHOT_SUFFIXES:
         return Target(_load_snapshot(path, args))
+    if is_disk_image(path):
+        return _run_disk(args, path)
     image = PendingImage(path)
     try:
         machine = Machine(topology_from(args), quantum=args.quantum)
@@ -92,6 +95,20 @@ def open_target(args: argparse.Namespace, name: str | None) -> Target:
     guest = boot_image(machine, image, " ".join(args.append))
     stop = run_guest(guest, DEFAULT_BUDGET).stop
     if stop.kind in ("exit", "halt"):
+        return Target(machine)
+    print(f"numalab: {path}: {stop.message}", file=sys.stderr)
+    return Target(machine, stop.message)
+
+
+def _run_disk(args: argparse.Namespace, path: Path) -> Target:
+    """A disk image run to its end on a PC with the page allocator beside it."""
+    from ..pc_boot import boot_pc
+    from ..pc_run import run_pc
+
+    machine = Machine(topology_from(args), quantum=args.quantum)
+    boot_pc(machine, open_disk(path), " ".join(args.append), kernel=True)
+    stop = run_pc(machine, DEFAULT_BUDGET)
+    if stop.kind in ("exit", "halt", "loop", "idle"):
         return Target(machine)
     print(f"numalab: {path}: {stop.message}", file=sys.stderr)
     return Target(machine, stop.message)

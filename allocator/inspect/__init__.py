@@ -3,8 +3,8 @@
 
 One module an idea: `buddyinfo` (with pagetypeinfo and the fragmentation indices), `zoneinfo` (with
 vmstat and numastat), `meminfo`, `iomem`, `kpage` (kpageflags, kpagecount), `page_owner`, `kmem`
-(with `frame` and `lists`), `vtop`, `memory` (rd, search), `structure`, and `symbols`, which names
-addresses. All are pure readers: they never write to the guest.
+(with `frame` and `lists`), `owner`, `slabinfo`, `vtop`, `memory` (rd, search), `structure`, and
+`symbols`, which names addresses. All are pure readers: they never write to the guest.
 
 `INSPECTORS` is the table that `numalab inspect` and others go by; `inspect` looks one up.
 """
@@ -62,7 +62,15 @@ INSPECTORS: dict[str, Inspector] = {
         "meminfo", "meminfo_command", "both", "[NODE]", "/proc/meminfo, or a node's"
     ),
     "numastat": Inspector(
-        "zoneinfo", "numastat_command", "words", "[NODE]", "sysfs node*/numastat"
+        "zoneinfo",
+        "numastat_command",
+        "words",
+        "[NODE | -p PID]",
+        "sysfs node*/numastat, or where a process has its memory",
+    ),
+    "slabinfo": Inspector("slabinfo", "slabinfo", "words", "", "/proc/slabinfo"),
+    "owner": Inspector(
+        "owner", "owner", "memory", "[FRAME]", "whose frame is this, or how many has each owner"
     ),
     "iomem": Inspector("iomem", "iomem", "memory", "", "/proc/iomem"),
     "extfrag_index": Inspector("buddyinfo", "extfrag_index", "words", "", "debugfs extfrag_index"),

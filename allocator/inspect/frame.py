@@ -26,13 +26,14 @@ from ..helpers.mm import (
 from ..helpers.mmzone import get_pageblock_migratetype, node_data
 from ..helpers.nodemask import for_each_possible_cpu
 from ..helpers.prog import Prog, words
-from ..layout import G_STATIC_KEYS, KEY_PAGE_OWNER, unsigned
+from ..layout import G_SLAB_STATE, G_STATIC_KEYS, KEY_PAGE_OWNER, unsigned
 from ..mm_types import MAPCOUNT_MASK, P_COUNTS, P_NEXT, P_PREV
 from ..mmzone import MAX_ORDER, MIGRATE_PCPTYPES, MIGRATE_TYPES, MIGRATETYPE_NAMES, ZONE_NAMES
 from ..page_owner import page_owner_of
 from ..views import Page, Zone, pfn_valid
 from .fields import Json, Report
 from .lists import free_list, pcp_list
+from .owner import Owners
 from .symbols import Symbols, ordinal
 
 FREE = "free"
@@ -260,5 +261,9 @@ def frame_report(prog: Prog, pfn: int) -> Report:
                 f"owner: pid {pid}{where}, order {order}, mask {gfp:#x}({format_gfp(gfp)})"
             )
             data["owner"] = {"pid": pid, "site": unsigned(site), "order": order, "gfp": gfp}
+    if m[G_SLAB_STATE]:
+        name = Owners(m).name(pfn)
+        lines.append(f"belongs to: {name}")
+        data["belongs_to"] = name
     lines += struct_page_lines(page, symbols)
     return Report("\n".join(lines) + "\n", data)

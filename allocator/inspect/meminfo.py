@@ -3,9 +3,8 @@
 
 Sources: meminfo_proc_show() of fs/proc/meminfo.c, node_read_meminfo() of drivers/base/node.c,
 si_mem_available() of mm/page_alloc.c, hugetlb_report_meminfo() of mm/hugetlb.c. DirectMap lines are
-counted in the guest's own page tables. What does not exist in this kernel (swap, block devices,
-committed address space, per-cpu chunks, huge page pools) is 0, as on a machine
-that has none in use.
+counted in the guest's own page tables. What does not exist in this kernel (buffers of block
+devices, per-cpu chunks, huge page pools) is 0, as on a machine that has none in use.
 """
 
 from __future__ import annotations
@@ -13,6 +12,14 @@ from __future__ import annotations
 from machine import PhysicalMemory
 from machine.mmu import ADDRESS, PTE_P, PTE_PS
 
+from ..address_space import (
+    ADDRESS_SPACE_WORDS,
+    AS_NRPAGES,
+    SI_SPACES,
+    SWAP_ADDRESS_SPACE_SHIFT,
+    SWAP_INFO,
+    swap_info,
+)
 from ..errors import BadRequest
 from ..helpers.mmzone import for_each_online_pgdat, for_each_zone, low_wmark_pages
 from ..helpers.prog import Prog, words
@@ -22,7 +29,19 @@ from ..helpers.vmstat import (
     node_page_state,
     sum_zone_node_page_state,
 )
-from ..layout import G_PGD, G_TOTALCMA, G_TOTALRAM, G_TOTALRESERVE, PAGE_OFFSET, unsigned
+from ..layout import (
+    G_COMMITTED_AS,
+    G_NR_SWAP_PAGES,
+    G_NR_SWAPFILES,
+    G_PGD,
+    G_TOTAL_SWAP_PAGES,
+    G_TOTALCMA,
+    G_TOTALRAM,
+    G_TOTALRESERVE,
+    PAGE_OFFSET,
+    unsigned,
+    word_of_va,
+)
 from ..mmzone import (
     NODE_STAT_NAMES,
     NR_ACTIVE_FILE,
@@ -85,6 +104,18 @@ def direct_pages_count(memory: PhysicalMemory, pgd: int) -> tuple[int, int, int]
     return counts[0], counts[1], counts[2]
 
 
+def total_swapcache_pages(m: memoryview) -> int:
+    """Pages in the swap cache, over all areas."""
+    total = 0
+    for kind in range(m[G_NR_SWAPFILES]):
+        si = swap_info(m, kind)
+        spaces = m[si + SI_SPACES]
+        slots = m[si + SWAP_INFO["max"]]
+        for i in range((slots >> SWAP_ADDRESS_SPACE_SHIFT) + 1 if spaces and slots else 0):
+            total += m[word_of_va(spaces) + i * ADDRESS_SPACE_WORDS + AS_NRPAGES]
+    return total
+
+
 def meminfo_kb(prog: Prog, memory: PhysicalMemory) -> dict[str, int]:
     """Every line of /proc/meminfo by name: KiB, or a number of huge pages."""
     m = words(prog)
@@ -96,14 +127,15 @@ def meminfo_kb(prog: Prog, memory: PhysicalMemory) -> dict[str, int]:
         return global_zone_page_state(prog, item) * 4
 
     reclaimable, unreclaim = node("nr_slab_reclaimable"), node("nr_slab_unreclaimable")
+    swap_cached = total_swapcache_pages(m) * 4
     small, large, giant = direct_pages_count(memory, m[G_PGD])
     lines = {
         "MemTotal": m[G_TOTALRAM] * 4,
         "MemFree": zone(NR_FREE_PAGES),
         "MemAvailable": si_mem_available(prog) * 4,
         "Buffers": 0,
-        "Cached": node("nr_file_pages"),
-        "SwapCached": 0,
+        "Cached": node("nr_file_pages") - swap_cached,
+        "SwapCached": swap_cached,
         "Active": node("nr_active_anon") + node("nr_active_file"),
         "Inactive": node("nr_inactive_anon") + node("nr_inactive_file"),
         "Active(anon)": node("nr_active_anon"),
@@ -112,8 +144,8 @@ def meminfo_kb(prog: Prog, memory: PhysicalMemory) -> dict[str, int]:
         "Inactive(file)": node("nr_inactive_file"),
         "Unevictable": node("nr_unevictable"),
         "Mlocked": zone(NR_MLOCK),
-        "SwapTotal": 0,
-        "SwapFree": 0,
+        "SwapTotal": m[G_TOTAL_SWAP_PAGES] * 4,
+        "SwapFree": m[G_NR_SWAP_PAGES] * 4,
         "Dirty": node("nr_dirty"),
         "Writeback": node("nr_writeback"),
         "AnonPages": node("nr_anon_pages"),
@@ -128,8 +160,8 @@ def meminfo_kb(prog: Prog, memory: PhysicalMemory) -> dict[str, int]:
         "NFS_Unstable": node("nr_unstable"),
         "Bounce": zone(NR_BOUNCE),
         "WritebackTmp": node("nr_writeback_temp"),
-        "CommitLimit": m[G_TOTALRAM] * OVERCOMMIT_RATIO // 100 * 4,
-        "Committed_AS": 0,
+        "CommitLimit": (m[G_TOTALRAM] * OVERCOMMIT_RATIO // 100 + m[G_TOTAL_SWAP_PAGES]) * 4,
+        "Committed_AS": m[G_COMMITTED_AS] * 4,
         "VmallocTotal": VMALLOC_TOTAL_KB,
         "VmallocUsed": 0,
         "VmallocChunk": 0,

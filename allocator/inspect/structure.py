@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from machine import PhysicalMemory
 
+from ..address_space import ADDRESS_SPACE
+from ..blockdev import BIO, BLOCK_DEVICE
 from ..errors import BadRequest
+from ..fs import BDI_WRITEBACK, DENTRY, FILE, INODE, SUPER_BLOCK
 from ..layout import (
     CMA,
     CPU,
@@ -26,6 +29,7 @@ from ..layout import (
     unsigned,
     va_of_word,
 )
+from ..mm_struct import MM_STRUCT, PROCESS, VM_AREA_STRUCT
 from ..mm_types import PAGE
 from ..mmzone import (
     FREE_AREA,
@@ -37,7 +41,10 @@ from ..mmzone import (
     ZONELIST,
     ZONEREF,
 )
+from ..shrinker import SHRINKER
+from ..slab import KMEM_CACHE, KMEM_CACHE_NODE
 from ..structs import Field, Struct
+from ..xarray import XA_NODE
 from .fields import Json, Report
 from .symbols import Symbols, index_name, parse_address, parse_number, physical_of
 
@@ -62,6 +69,22 @@ STRUCTS = {
         CPUSET,
         CMA,
         GLOBALS,
+        # the owners of memory
+        MM_STRUCT,
+        VM_AREA_STRUCT,
+        PROCESS,
+        KMEM_CACHE,
+        KMEM_CACHE_NODE,
+        ADDRESS_SPACE,
+        XA_NODE,
+        INODE,
+        DENTRY,
+        FILE,
+        SUPER_BLOCK,
+        BDI_WRITEBACK,
+        BLOCK_DEVICE,
+        BIO,
+        SHRINKER,
     )
 }
 MAX_ELEMENTS = 10_000

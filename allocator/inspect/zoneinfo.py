@@ -8,6 +8,7 @@ drivers/base/node.c, domain_dirty_limits() of mm/page-writeback.c for the two th
 from __future__ import annotations
 
 from ..errors import BadRequest
+from ..flusher import BACKGROUND, HARD, dirty_limit
 from ..helpers.mmzone import for_each_online_pgdat
 from ..helpers.nodemask import for_each_online_cpu
 from ..helpers.prog import Prog, words
@@ -21,8 +22,7 @@ from ..helpers.vmstat import (
     zone_numa_state_snapshot,
     zone_page_state,
 )
-from ..layout import G_VM_DIRTY_BYTES, G_VM_DIRTY_RATIO, word_of_va
-from ..mm_types import PAGE_SIZE
+from ..layout import word_of_va
 from ..mmzone import (
     ND_KSWAPD_FAILURES,
     NODE_STAT_NAMES,
@@ -43,7 +43,6 @@ from .fields import Json, Report, Table, cells
 from .symbols import parse_number
 
 MAX_RECLAIM_RETRIES = 16
-DIRTY_BACKGROUND_RATIO = 10
 _PAGESET_FIELDS = (("count", PSET_COUNT), ("high", PSET_HIGH), ("batch", PSET_BATCH))
 _SYSFS_NUMA_NAMES = (
     "numa_hit",
@@ -153,16 +152,11 @@ def zoneinfo(prog: Prog) -> Report:
 def dirty_limits(prog: Prog) -> tuple[int, int]:
     """Pages of dirty cache at which writers write themselves, and at which flushers start.
 
-    The limits of an ordinary task (global_dirty_limits); dirty_background_ratio is 4.20's 10.
+    The limits of an ordinary task (global_dirty_limits).
     """
     m = words(prog)
     memory = global_dirtyable_memory(m)
-    if m[G_VM_DIRTY_BYTES]:
-        limit = -(-m[G_VM_DIRTY_BYTES] // PAGE_SIZE)
-    else:
-        limit = m[G_VM_DIRTY_RATIO] * PAGE_SIZE // 100 * memory // PAGE_SIZE
-    background = DIRTY_BACKGROUND_RATIO * PAGE_SIZE // 100 * memory // PAGE_SIZE
-    return limit, limit // 2 if background >= limit else background
+    return dirty_limit(m, memory, HARD), dirty_limit(m, memory, BACKGROUND)
 
 
 def vmstat(prog: Prog) -> Report:
@@ -208,7 +202,11 @@ def numastat(prog: Prog, nid: int | None = None) -> Report:
 
 
 def numastat_command(prog: Prog, args: list[str]) -> Report:
-    """`numastat [NODE]`. Raises BadRequest."""
+    """`numastat [NODE]` or `numastat -p PID`. Raises BadRequest."""
+    if len(args) == 2 and args[0] == "-p":
+        from .numa_process import numastat_process
+
+        return numastat_process(prog, parse_number(args[1]))
     if len(args) > 1:
-        raise BadRequest("numastat: one node at most")
+        raise BadRequest("numastat: one node at most, or -p and one process")
     return numastat(prog, parse_number(args[0]) if args else None)

@@ -70,6 +70,6 @@ def test_constants_have_the_allocators_values(types: Types) -> None:
 def test_unknown_names_are_not_types(types: Types) -> None:
     assert types.find("struct", "task_group") is None
     with pytest.raises(KeyError):
-        types.get("struct inode")
-    pointer = types.pointer("struct address_space *")
+        types.get("struct dentry_operations")
+    pointer = types.pointer("struct dentry_operations *")
     assert not pointer.type.is_complete()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from allocator.layout import PAGE_OFFSET
+from allocator.layout import G_NR_CPU_IDS, PAGE_OFFSET
 from allocator.mmzone import (
     FA_NR_FREE,
     FA_WORDS,
@@ -105,15 +105,14 @@ def test_fast_test_subtracts_cma_pages_and_then_asks_the_full_test() -> None:
     ("drift_mark", "delta", "ok"), [(0, 90, False), (95, 90, True), (95, 0, False)]
 )
 def test_safe_test_adds_the_per_cpu_deltas_below_the_drift_mark(
-    drift_mark: int, delta: int, ok: bool, monkeypatch: pytest.MonkeyPatch
+    drift_mark: int, delta: int, ok: bool
 ) -> None:
     state = zone(90)
     state[Z + Z_DRIFT_MARK] = drift_mark
     pageset = Z + ZONE_WORDS + 8
     state[Z + Z_PAGESET] = PAGE_OFFSET + (pageset << 3)
     state[pageset + PSET_STAT_DIFF] = delta
-    from allocator import vmstat
-
-    monkeypatch.setattr(vmstat, "G_NR_CPU_IDS", 0)
-    state[0] = 1
-    assert zone_watermark_ok_safe(state, Z, 0, 100, 2) is ok
+    m = memoryview(bytearray(8 * (G_NR_CPU_IDS + 1))).cast("q")
+    m[: len(state)] = state
+    m[G_NR_CPU_IDS] = 1
+    assert zone_watermark_ok_safe(m, Z, 0, 100, 2) is ok

@@ -29,6 +29,8 @@ from allocator.layout import (
     G_NR_CPU_IDS,
     G_NR_ONLINE_NODES,
     G_NUM_ONLINE_CPUS,
+    G_STORAGE_START,
+    G_STORAGE_WORDS,
     G_TRACE_BASE,
     G_TRACE_HEAD,
     G_TRACE_MASK,
@@ -223,10 +225,13 @@ def set_up_node(tiny: Tiny, nid: int, cpus: int) -> None:
         free_one_page(m, 0, z, pfn, 10, MIGRATE_MOVABLE)
 
 
-def make_tiny(nodes: int, cpus: int) -> Tiny:
-    """`nodes` nodes beside each other in the second 64 MiB, CPU n on node n modulo `nodes`."""
-    memory = PhysicalMemory([Bank(0, 128 << 20, "ram")])
+def make_tiny(nodes: int, cpus: int, storage: int = 0) -> Tiny:
+    """`nodes` nodes beside each other in the second 64 MiB, CPU n on node n modulo `nodes`, and so
+    many bytes of storage."""
+    memory = PhysicalMemory([Bank(0, 128 << 20, "ram")], storage)
     m = memory.words
+    m[G_STORAGE_START] = memory.size >> 3
+    m[G_STORAGE_WORDS] = storage >> 3
     tiny = Tiny(memory, m)
     m[SECTION_PAGES] = MEMMAP_WORD
     m[SECTION_USEMAP] = va_of_word(USEMAP_WORD)

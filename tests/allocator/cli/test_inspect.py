@@ -108,8 +108,8 @@ def test_a_script_that_faults_is_still_looked_at(numalab: Numalab, script: Scrip
 def test_mistakes_cost_one_line_and_64_or_66(numalab: Numalab) -> None:
     for arguments, code in (
         (("inspect",), 64),
-        (("inspect", "slabinfo"), 64),
-        (("inspect", "first_light.S", "slabinfo"), 64),
+        (("inspect", "vmallocinfo"), 64),
+        (("inspect", "first_light.S", "vmallocinfo"), 64),
         (("inspect", "buddyinfo", "1"), 64),
         (("inspect", "buddyinfo", "--numa"), 64),
         (("inspect", "numastat", "9"), 64),

@@ -81,7 +81,7 @@ def test_every_described_structure_can_be_printed_anywhere_in_ram() -> None:
 
 def test_addresses_where_no_structure_can_be_are_refused() -> None:
     for args, message in (
-        (["inode", "0x1000"], "struct: one of page, zone"),
+        (["socket", "0x1000"], "struct: one of page, zone"),
         (["zone"], "struct: zone address"),
         (["page", "0x1001"], "not 8-aligned"),
         (["page", "0x1000", "0"], "count is out of range"),
@@ -90,3 +90,14 @@ def test_addresses_where_no_structure_can_be_are_refused() -> None:
             struct(KERNEL.memory, args)
     with pytest.raises(BusError):
         struct(KERNEL.memory, ["pglist_data", "0x7fff000"])
+
+
+def test_owners_of_memory_are_shown_field_by_field() -> None:
+    kernel = boot("1x64M")
+    file = kernel.create_file("notes", data=b"x" * 300)
+    where = hex(file.inode << 3)
+    text = struct(kernel.memory, ["inode", where]).text
+    assert "i_size = 300" in text
+    assert "nrpages = 1" in text, "of the address_space inside"
+    process = kernel.create_process("p")
+    assert "pid = 2" in struct(kernel.memory, ["process", hex(process.task << 3)]).text
