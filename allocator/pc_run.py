@@ -7,7 +7,9 @@ interrupts on, and some wait for a key that nobody will press. `run_pc` tells th
 - no CPU can go on: `halt`;
 - a jump to itself that no interrupt will end, because they are off or all go to the BIOS: `loop`;
 - ten seconds of the guest's own time in which it has waited, at a jump to itself or halted, and has
-  shown nothing new: `idle`.
+  shown nothing new: `idle`;
+- a quarter of its instructions and more end in an exception, for a long time, and nothing new is
+  shown: `loop`, because the handlers only lead back to where it happens.
 
 It looks at fixed numbers of instructions, so the same guest ends at the same instruction in every
 run. Time in a jump to itself is not spent but skipped, up to the next event."""
@@ -27,6 +29,8 @@ FIRST_CHUNK, LAST_CHUNK = 20_000, 2_000_000
 IDLE_NS = 10_000_000_000
 WAITING = 10
 """Nanoseconds an instruction takes on average, from which on the guest rather waits."""
+STORM = 50_000
+"""Exceptions in a row, with hardly an instruction between two, that a guest will not get out of."""
 _SECOND = 1_000_000_000
 _LEAST = 0.001
 """Seconds the machine runs at least between two calls of `turn`."""
@@ -40,6 +44,9 @@ class _Stillness:
         self._machine = machine
         self._since = self._then = machine.clock.now
         self._done = 0
+        self._exceptions = sum(cpu.exceptions for cpu in machine.cpus)
+        self.storm = 0
+        """Exceptions since the guest has done anything else."""
         self.works = True
         """At the last look, the guest did rather more than wait."""
         self._shown = self._look()
@@ -61,6 +68,9 @@ class _Stillness:
         worked, passed = done - self._done, now - self._then
         self._done, self._then = done, now
         self.works = passed < WAITING * worked
+        exceptions = sum(cpu.exceptions for cpu in self._machine.cpus)
+        fresh, self._exceptions = exceptions - self._exceptions, exceptions
+        self.storm = self.storm + fresh if 4 * fresh >= worked and shown == self._shown else 0
         if shown != self._shown or self.works:
             self._shown, self._since = shown, now
         return now - self._since >= IDLE_NS
@@ -107,7 +117,11 @@ def run_pc(
         if stillness.lasts(done):
             what = f"the guest waits at {place(machine)}, nothing new for 10 s of its time"
             return _end(machine, "idle", EXIT_HALT, done, what)
-        chunk = min(4 * chunk, LAST_CHUNK) if stillness.works else FIRST_CHUNK
+        if stillness.storm >= STORM:
+            what = f"nothing but exceptions at {place(machine)}"
+            return _end(machine, "loop", EXIT_HALT, done, what)
+        grows = stillness.works and not stillness.storm
+        chunk = min(4 * chunk, LAST_CHUNK) if grows else FIRST_CHUNK
         next_look = done + chunk
 
 

@@ -100,6 +100,8 @@ class CpuCore:
         self._clock = tsc
         self._tsc_offset = 0
         self._delivered_at = -1
+        self.exceptions = 0
+        """Exceptions that went to the guest; interrupts and INT n are not among them."""
         """`retired` at the last exception that was delivered."""
         self._waiting = self._nmi = self._nmi_blocked = False
         self._init = False

@@ -191,6 +191,7 @@ class CpuEvents(CpuCore):
             return False
         hidden.store()
         self.fault = None
+        self.exceptions += not (event.software or event.external)
         return True
 
     triple_faulted = False

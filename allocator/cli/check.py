@@ -37,6 +37,8 @@ def run(args: argparse.Namespace) -> int:
         lines = [f"{name:<{width}}  {text}" for name, text in rules().items()]
         print(dump_json(rules()) if args.json else "\n".join(lines))
         return 0
-    report = check_frames(open_target(args, args.file).memory)
+    target = open_target(args, args.file)
+    target.need_kernel("check")
+    report = check_frames(target.memory)
     print(dump_json(report.as_json()) if args.json else report, end="" if args.json else "\n")
     return 0 if report.sound else 1

@@ -26,6 +26,9 @@ from .target import add_target_arguments, open_target, split_words
 
 HELP = "look inside a snapshot, or at a machine after a script"
 
+WITHOUT_KERNEL = ("vtop", "rd", "search")
+"""What can be seen on a machine without page allocator, too."""
+
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add_target_arguments(parser)
@@ -63,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     if words[0] not in INSPECTORS:
         raise UsageError(f"cannot inspect '{words[0]}': one of {', '.join(INSPECTORS)}")
     target = open_target(args, name)
+    if words[0] not in WITHOUT_KERNEL:
+        target.need_kernel(words[0])
     report = inspect(target.memory, words[0], words[1:])
     show(report, as_json=args.json, as_text=args.text, output=args.output)
     return 0 if report.sound else 1

@@ -16,11 +16,13 @@ from pathlib import Path
 
 from firmware import PendingImage, power_on
 from firmware.diskimage import is_disk_image, open_disk
-from machine import Machine, PhysicalMemory, UsageError
+from machine import BringUpError, Machine, PhysicalMemory, UsageError
 from machine.snapshot import is_snapshot, load_snapshot
 
 from ..boot_image import boot_image
 from ..init_main import start_kernel
+from ..layout import G_LAYOUT_VERSION, G_MAGIC, G_PGD, KERNEL_MAGIC, LAYOUT_VERSION
+from ..mm_types import PAGE_SIZE
 from ..scripts import find_script
 from .boot import DEFAULT_BUDGET, add_machine_arguments, topology_from
 from .run_loop import run_guest
@@ -41,6 +43,16 @@ class Target:
     def memory(self) -> PhysicalMemory:
         """Its RAM."""
         return self.machine.memory
+
+    def need_kernel(self, what: str) -> None:
+        """Raises BringUpError for a machine without page allocator, naming `what` was to be done.
+
+        One whose kernel the guest has overwritten in part still has one, with something to find."""
+        memory, m = self.machine.memory, self.machine.memory.words
+        if memory.is_ram(G_MAGIC << 3, PAGE_SIZE):
+            if m[G_MAGIC] == KERNEL_MAGIC or (m[G_LAYOUT_VERSION] == LAYOUT_VERSION and m[G_PGD]):
+                return
+        raise BringUpError(f"{what}: no kernel has been booted on this machine")
 
 
 def add_target_arguments(parser: argparse.ArgumentParser) -> None:

@@ -47,6 +47,23 @@ def test_every_way_to_end_has_its_name(code: str, kind: str) -> None:
     assert stop.code == {"budget": 75, "exit": 7}.get(kind, 0)
 
 
+def test_a_guest_that_only_faults_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("allocator.pc_run.STORM", 5_000)
+    stop = run("0f0b")  # UD2: the BIOS's handler leads back to it
+    assert (stop.kind, stop.code, stop.instructions) == ("loop", 0, 20_000)
+    assert "nothing but exceptions at" in stop.message
+
+
+def test_a_guest_that_handles_its_exceptions_and_works_in_between_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("allocator.pc_run.STORM", 1_000)
+    # INT 6 to a handler that skips the UD2; eight instructions between two of them
+    handler = "558bec834602025dcf"
+    code = "c7061800207cc7061a0000000f0b" + "40" * 12 + "ebf0"
+    assert run(code.ljust(0x20 * 2, "0") + handler, budget=60_000).kind == "budget"
+
+
 def test_a_jump_to_itself_ends_where_an_interrupt_of_the_guests_own_ends_it() -> None:
     # The handler counts to 40 ticks, more than two seconds, and exits.
     handler = "fe062005803e200528720431c0e7f4cf"

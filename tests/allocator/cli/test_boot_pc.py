@@ -187,3 +187,13 @@ def test_options_for_disks_are_refused_with_a_script(numalab: Numalab, option: s
 def test_missing_files_are_named(numalab: Numalab) -> None:
     assert numalab("boot", "none.img").code == 66
     assert numalab("boot", disk("a.img", HALT), "--keys", "none", *SMALL).code == 66
+
+
+@pytest.mark.parametrize("words", [("check",), ("inspect", "buddyinfo")])
+def test_a_snapshot_without_kernel_is_told_in_one_line(
+    numalab: Numalab, words: tuple[str, ...]
+) -> None:
+    numalab("boot", disk("a.img", hello()), "--save", "a.snap", *SMALL)
+    result = numalab(words[0], "a.snap", *words[1:])
+    assert (result.code, result.out) == (69, "")
+    assert "no kernel has been booted on this machine" in result.last
