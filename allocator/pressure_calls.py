@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 from machine import UsageError
 
-from .blockdev import bdev_create
 from .call_numbers import PRESSURE_CALLS
 from .fork import find_task
 from .gfp import GFP_KERNEL
@@ -36,7 +35,7 @@ from .memcg import (
     memcg_set_max,
     reclaim_from_memcg,
 )
-from .swapon import mkswap, swapon
+from .swap_disk import add_swap
 
 ESRCH, EBUSY, ENOMEM, ENOSPC = 3, 16, 12, 28
 MIN_SWAP_PAGES = 2
@@ -69,11 +68,7 @@ class PressureCalls:
         pages, priority = self.m[a], self.m[a + 1]
         if not MIN_SWAP_PAGES <= pages < 1 << 32 or not -1 <= priority <= 32767:
             return 0, EINVAL
-        disk = bdev_create(self.m, cpu, b"swap", pages)
-        if disk == 0:
-            return 0, ENOMEM
-        mkswap(self.m, disk)
-        kind = swapon(self.m, cpu, disk, priority)
+        kind = add_swap(self.m, cpu, pages, priority, b"swap")
         return (kind, 0) if kind >= 0 else (0, -kind)
 
     def _compact_node(self, cpu: int, task: int, a: int) -> Answer:  # noqa: ARG002

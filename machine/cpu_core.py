@@ -9,6 +9,7 @@ interrupts, `vcpu` the running."""
 from __future__ import annotations
 
 import enum
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,7 @@ class CpuMoment:
     latches: dict[str, int]
 
 
-class CpuCore:
+class CpuCore(ABC):
     """The state of one CPU; see `vcpu.VCPU`."""
 
     def __init__(
@@ -282,6 +283,6 @@ class CpuCore:
         self._load_latches(moment.latches)
         self.state, self.retired, self.fault = moment.state, moment.retired, moment.fault
 
+    @abstractmethod
     def _power_up(self) -> Registers:
         """See `vcpu.VCPU`."""
-        raise NotImplementedError

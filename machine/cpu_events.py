@@ -8,6 +8,7 @@ start-up messages, system calls and the registers that the engine does not have 
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -37,11 +38,11 @@ MANY_ACCESSES = 16_384
 class CpuEvents(CpuCore):
     """A CPU that can be interrupted."""
 
+    @abstractmethod
     def start_real(
         self, cs: int, ip: int, rflags: int = 0x202, *, fresh: bool = False, **registers: int
     ) -> None:
         """See `vcpu.VCPU`."""
-        raise NotImplementedError
 
     # --- exceptions ----------------------------------------------------------------------------
     def _explain(self, status: int) -> tuple[Fault, int]:
