@@ -294,7 +294,7 @@ class Types:
                 (ulong, "compound_head", 0),
                 (self.get("unsigned char"), "compound_dtor", 8),
                 (self.get("unsigned char"), "compound_order", 9),
-                (self.get("atomic_t"), "compound_mapcount", 16),
+                (self.get("atomic_t"), "compound_mapcount", 12),
             ],
         )
         slab = self.struct(None, 40, [(void_pointer, "freelist", 16), (void_pointer, "s_mem", 24)])

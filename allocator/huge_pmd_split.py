@@ -23,9 +23,9 @@ from .layout import (
 )
 from .list_head import va_word
 from .mm_inline import (
-    COMPOUND_MAPCOUNT,
     PG_DOUBLE_MAP,
-    atomic_s32,
+    compound_mapcount,
+    dec_compound_mapcount,
     dec_mapcount,
     inc_mapcount,
     page_node,
@@ -126,11 +126,11 @@ def split_huge_pmd(m: memoryview, cpu: int, vma: int, pmd: int, address: int) ->
     for i in range(HPAGE_PMD_NR):
         m[at + i] = mk_pte(pfn + i, prot)
         inc_mapcount(m, p + 8 * i + P_COUNTS)
-    if atomic_s32(m[p + COMPOUND_MAPCOUNT]) > 0 and m[p + 8] & PG_DOUBLE_MAP == 0:
+    if compound_mapcount(m, p) > 1 and m[p + 8] & PG_DOUBLE_MAP == 0:
         m[p + 8] |= PG_DOUBLE_MAP
         for i in range(HPAGE_PMD_NR):
             inc_mapcount(m, p + 8 * i + P_COUNTS)
-    if dec_mapcount(m, p + COMPOUND_MAPCOUNT):
+    if dec_compound_mapcount(m, p):
         mod_node_page_state(m, cpu, page_node(m, p), NR_ANON_THPS, -1)
         if m[p + 8] & PG_DOUBLE_MAP:
             m[p + 8] &= ~PG_DOUBLE_MAP

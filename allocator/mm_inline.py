@@ -28,6 +28,8 @@ from .layout import (
 )
 from .list_head import list_add, list_add_tail, list_del
 from .mm_types import (
+    COMPOUND_MAPCOUNT_ONE,
+    COMPOUND_MAPCOUNT_SHIFT,
     MAPCOUNT_MASK,
     NODES_MASK,
     NODES_PGSHIFT,
@@ -71,8 +73,8 @@ MEMMAP_PIECE = 1 << 18
 MAX_INDEX_ORDER = 10
 PG_SWAPCACHE = PG_OWNER_PRIV_1
 PG_DOUBLE_MAP = PG_PRIVATE_2
-# compound_mapcount is the s32 in the low half of this word of the head's struct pages
-COMPOUND_MAPCOUNT = 8 + P_MAPPING
+# compound_mapcount is the s32 in the high half of this word of the head's struct pages
+COMPOUND_MAPCOUNT = 8 + P_PREV
 HPAGE_PMD_ORDER = 9
 HPAGE_PMD_NR = 512
 
@@ -179,7 +181,7 @@ def atomic_s32(word: int) -> int:
 
 def compound_mapcount(m: memoryview, p: int) -> int:
     """How often the compound page with head `p` is mapped as a whole. Hot."""
-    return atomic_s32(m[p + COMPOUND_MAPCOUNT]) + 1
+    return (m[p + COMPOUND_MAPCOUNT] >> COMPOUND_MAPCOUNT_SHIFT) + 1
 
 
 def inc_mapcount(m: memoryview, w: int) -> bool:
@@ -200,6 +202,20 @@ def dec_mapcount(m: memoryview, w: int) -> bool:
         return True
     m[w] = word - 1
     return False
+
+
+def inc_compound_mapcount(m: memoryview, p: int) -> bool:
+    """Maps the compound page with head `p` as a whole once more; True if it was not. Hot."""
+    word = m[p + COMPOUND_MAPCOUNT] + COMPOUND_MAPCOUNT_ONE
+    m[p + COMPOUND_MAPCOUNT] = word
+    return word >> COMPOUND_MAPCOUNT_SHIFT == 0
+
+
+def dec_compound_mapcount(m: memoryview, p: int) -> bool:
+    """One mapping of the compound page with head `p` as a whole less; True if none is left. Hot."""
+    word = m[p + COMPOUND_MAPCOUNT] - COMPOUND_MAPCOUNT_ONE
+    m[p + COMPOUND_MAPCOUNT] = word
+    return word >> COMPOUND_MAPCOUNT_SHIFT == -1
 
 
 def page_mapcount(m: memoryview, p: int) -> int:

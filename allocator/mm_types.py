@@ -5,7 +5,8 @@ A page is addressed in the hot path by the word index of its struct page. Eight 
 
     0 flags      node (bits 58-63), zone (56-57) and the PG_ bits
     1 lru.next   guest virtual address; in a tail page compound_head (head's address + 1)
-    2 lru.prev
+    2 lru.prev   in the first tail: compound_dtor (bits 0-7), compound_order (8-15) and, in the high
+                 half, compound_mapcount (s32, -1 when not mapped as a whole)
     3 mapping
     4 index      for a free page on a per-cpu list: its free list's migratetype
     5 private    for a page in the buddy lists: its order
@@ -59,6 +60,8 @@ COUNTS_BUDDY = 0xFFFFFF7F
 REF_SHIFT = 32
 REF_ONE = 1 << REF_SHIFT
 MAPCOUNT_MASK = 0xFFFFFFFF
+COMPOUND_MAPCOUNT_SHIFT = 32
+COMPOUND_MAPCOUNT_ONE = 1 << COMPOUND_MAPCOUNT_SHIFT
 
 # Page types (include/linux/page-flags.h): a cleared bit of _mapcount marks the type.
 PAGE_TYPE_BASE = 0xF0000000

@@ -30,6 +30,8 @@ from .layout import (
 )
 from .memcg import memcg_kmem_uncharge
 from .mm_types import (
+    COMPOUND_MAPCOUNT_ONE,
+    COMPOUND_MAPCOUNT_SHIFT,
     COMPOUND_PAGE_DTOR,
     COUNTS_FREE,
     COUNTS_ONE,
@@ -185,14 +187,13 @@ def prep_compound_page(m: memoryview, pfn: int, order: int) -> None:
     """Makes the block one compound page: head, order in the first tail, tails. Hot."""
     p = m[SECTION_PAGES + (pfn >> 15 << 2)] + (pfn << 3)
     head_ref = VMEMMAP_START + (pfn << 6) + 1
-    m[p + 8 + P_PREV] = COMPOUND_PAGE_DTOR | order << 8
+    # with atomic_set(compound_mapcount_ptr(page), -1)
+    m[p + 8 + P_PREV] = (COMPOUND_PAGE_DTOR | order << 8) - COMPOUND_MAPCOUNT_ONE
     m[p + P_FLAGS] |= PG_HEAD
     for w in range(p + 8, p + (8 << order), 8):
         m[w + P_COUNTS] = COUNTS_FREE
         m[w + P_MAPPING] = TAIL_MAPPING
         m[w + P_NEXT] = head_ref
-    # atomic_set(compound_mapcount_ptr(page), -1): the s32 in the first tail's mapping
-    m[p + 8 + P_MAPPING] = MAPCOUNT_MASK
 
 
 def compound_order(m: memoryview, p: int) -> int:
@@ -228,7 +229,7 @@ def prep_new_page(
 def tail_reason(m: memoryview, t: int, i: int, head_ref: int) -> int:
     """Why tail page `t`, i-th of its compound page, is corrupt; 0 if it is sound. Hot."""
     if i == 1:
-        if m[t + P_MAPPING] & MAPCOUNT_MASK != MAPCOUNT_MASK:
+        if m[t + P_PREV] >> COMPOUND_MAPCOUNT_SHIFT != -1:
             return BAD_COMPOUND_MAPCOUNT
     elif i > 2 and m[t + P_MAPPING] != TAIL_MAPPING:
         return BAD_TAIL_MAPPING

@@ -34,6 +34,7 @@ from .layout import (
     unsigned,
 )
 from .mm_types import (
+    COMPOUND_MAPCOUNT_SHIFT,
     NR_PAGEFLAGS,
     P_COUNTS,
     P_FLAGS,
@@ -41,6 +42,7 @@ from .mm_types import (
     P_MAPPING,
     P_MEMCG,
     P_NEXT,
+    P_PREV,
     PAGE_FLAG_NAMES,
     PG_HEAD,
     PG_SLAB,
@@ -196,7 +198,7 @@ def dump_page(m: memoryview, pfn: int, raw: tuple[int, ...], reason: str | None)
     if (flags & PG_HEAD or raw[P_NEXT] & 1) and 0 <= head < 1 << 30:
         base = m[SECTION_PAGES + (head >> 15 << 2)]
         if base:
-            whole = signed32(m[base + ((head + 1) << 3) + P_MAPPING]) + 1
+            whole = (m[base + ((head + 1) << 3) + P_PREV] >> COMPOUND_MAPCOUNT_SHIFT) + 1
             mapcount += whole
             compound = f" compound_mapcount: {whole}"
     yield (

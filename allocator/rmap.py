@@ -28,11 +28,12 @@ from .deferred_split import deferred_split_huge_page
 from .layout import NODE_DATA, PAGE_OFFSET
 from .mlock_page import clear_page_mlock
 from .mm_inline import (
-    COMPOUND_MAPCOUNT,
     PG_DOUBLE_MAP,
     compound_head,
+    dec_compound_mapcount,
     dec_mapcount,
     hpage_nr_pages,
+    inc_compound_mapcount,
     inc_mapcount,
     page_anon,
     page_node,
@@ -75,7 +76,7 @@ def page_add_new_anon_rmap(
     m[p] = flags
     nd = (m[NODE_DATA + (flags >> NODES_PGSHIFT & NODES_MASK)] - PAGE_OFFSET) >> 3
     if compound:
-        m[p + COMPOUND_MAPCOUNT] &= ~MAPCOUNT_MASK
+        inc_compound_mapcount(m, p)
         mod_node_page_state(m, cpu, nd, NR_ANON_THPS, 1)
         mod_node_page_state(m, cpu, nd, NR_ANON_MAPPED, hpage_nr_pages(m, p))
     else:
@@ -103,7 +104,7 @@ def do_page_add_anon_rmap(
     A page without mapping that may be shared goes to the oldest anon_vma that can have it.
     """
     compound = flags & RMAP_COMPOUND
-    if inc_mapcount(m, p + COMPOUND_MAPCOUNT if compound else p + P_COUNTS):
+    if inc_compound_mapcount(m, p) if compound else inc_mapcount(m, p + P_COUNTS):
         nd = page_node(m, p)
         nr = 1
         if compound:
@@ -127,7 +128,10 @@ def page_add_anon_rmap(
 
 def page_dup_rmap(m: memoryview, p: int, compound: int) -> None:
     """One more mapping of a page that is mapped, for a forked page table. Hot."""
-    inc_mapcount(m, p + COMPOUND_MAPCOUNT if compound else p + P_COUNTS)
+    if compound:
+        inc_compound_mapcount(m, p)
+    else:
+        inc_mapcount(m, p + P_COUNTS)
 
 
 def page_move_anon_rmap(m: memoryview, p: int, vma: int) -> None:
@@ -143,7 +147,7 @@ def page_add_file_rmap(m: memoryview, cpu: int, p: int, compound: int) -> None: 
 
 def page_remove_anon_compound_rmap(m: memoryview, cpu: int, p: int) -> None:
     """Removes the mapping of a whole huge page; queued for splitting if parts stay. Hot."""
-    if not dec_mapcount(m, p + COMPOUND_MAPCOUNT):
+    if not dec_compound_mapcount(m, p):
         return
     nd = page_node(m, p)
     mod_node_page_state(m, cpu, nd, NR_ANON_THPS, -1)

@@ -17,6 +17,7 @@ from ..deferred_split import TRANSHUGE_PAGE_DTOR
 from ..layout import PAGES_PER_SECTION, VMEMMAP_START
 from ..memmap_scan import KIND_FLAGGED, KIND_TAIL
 from ..mm_types import (
+    COMPOUND_MAPCOUNT_SHIFT,
     COMPOUND_PAGE_DTOR,
     COUNTS_FREE,
     MAPCOUNT_MASK,
@@ -45,7 +46,8 @@ RULES = {
     "compound-head": "every tail of a compound page points to its head",
     "compound-flag": "the frame that tail pages point to has PG_head",
     "compound-stray": "a frame that says it is a tail lies in a compound page",
-    "tail-mapping": "mapping of a tail is TAIL_MAPPING, of the first tail the compound mapcount",
+    "tail-mapping": "mapping of a tail is TAIL_MAPPING",
+    "compound-mapcount": "compound_mapcount in the first tail is -1 where no entry maps the whole",
     "tail-counts": "a tail has no reference and no mapcount of its own",
     "tail-flags": "a tail has none of the flags that forbid freeing, and no control group",
 }
@@ -74,14 +76,15 @@ def read_compounds(check: Check) -> Compounds:
     heads = heads[heads % PAGES_PER_SECTION < PAGES_PER_SECTION - 1]
     first = frames.column(heads + 1, P_PREV)
     order, dtor = first >> 8 & 0xFF, first & 0xFF
-    sane = (order > 0) & (order < MAX_ORDER) & np.isin(dtor, DTORS) & (first >> 16 == 0)
+    sane = (order > 0) & (order < MAX_ORDER) & np.isin(dtor, DTORS) & (first >> 16 & 0xFFFF == 0)
     values = dict(zip(heads[~sane].tolist(), first[~sane].tolist(), strict=True))
     # the order is in the first tail: that frame's bytes are wrong, unless nothing makes it a tail
     for head in heads[~sane][:64].tolist():
         wrong = head + 1 if frames.tail[head + 1] else head
         offset = P_PREV if wrong != head else P_FLAGS
         pfn = frames.pfn(wrong)
-        text = f"compound page {frames.pfn(head):#07x} has order and destructor {values[head]:#x}"
+        held = values[head] & MAPCOUNT_MASK
+        text = f"compound page {frames.pfn(head):#07x} has order and destructor {held:#x}"
         check.add_frame("compound-order", pfn, text, offset)
     insane = set(heads[~sane].tolist())
     heads, order = heads[sane], order[sane]
@@ -175,11 +178,17 @@ def _check_tails(
         P_NEXT,
     )
     mapping = frames.column(at, P_MAPPING)
-    wrong = np.where(place == 1, mapping & MAPCOUNT_MASK != MAPCOUNT_MASK, mapping != TAIL_MAPPING)
     # a huge page's mapcounts are owner_rules' business, its second tail holds a list node
     huge = frames.column(owner + 1, P_PREV) & 0xFF == TRANSHUGE_PAGE_DTOR
-    wrong &= ~(huge & (place <= 2))
+    wrong = (mapping != TAIL_MAPPING) & ~(huge & (place == 2))
     check.add_frames("tail-mapping", at[wrong], "tail page with another mapping", P_MAPPING)
+    whole = frames.column(at, P_PREV) >> COMPOUND_MAPCOUNT_SHIFT
+    check.add_frames(
+        "compound-mapcount",
+        at[(place == 1) & (whole != -1) & ~huge],
+        "nobody maps it, but its compound mapcount says so",
+        P_PREV,
+    )
     check.add_frames(
         "tail-counts",
         at[np.where(huge, frames.refcount[at] != 0, frames.counts[at] != COUNTS_FREE)],

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from ..layout import G_MM_INIT_DONE
 from ..mm_inline import COMPOUND_MAPCOUNT, PG_SWAPCACHE
 from ..mm_types import (
+    COMPOUND_MAPCOUNT_SHIFT,
     MAPCOUNT_MASK,
     P_FLAGS,
     P_MAPPING,
@@ -171,9 +172,9 @@ def count_mapped(check: Check, tally: Tally) -> None:
     bare = np.flatnonzero(used & ~frames.owned & (frames.flags & PG_SWAPCACHE != 0))
     tally.add_node(NR_FILE_PAGES, bare[frames.flags[bare] & PG_SWAPBACKED != 0])
     for head in owned[anon & whole].tolist():
-        said = int(frames.column(np.array([head]), COMPOUND_MAPCOUNT)[0]) & MAPCOUNT_MASK
+        said = int(frames.column(np.array([head]), COMPOUND_MAPCOUNT)[0])
         at = np.array([head])
-        if said < 0x80000000:
+        if said >> COMPOUND_MAPCOUNT_SHIFT >= 0:
             tally.add_node(NR_ANON_THPS, at)
             tally.add_node(NR_ANON_MAPPED, at, 512)
         else:

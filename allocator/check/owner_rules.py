@@ -32,6 +32,7 @@ from ..mm_struct import (
     VMA_WORDS,
 )
 from ..mm_types import (
+    COMPOUND_MAPCOUNT_SHIFT,
     P_COUNTS,
     P_INDEX,
     P_MAPPING,
@@ -95,8 +96,7 @@ def check_mapcounts(check: Check) -> None:
     whole = maps.huge_counts
     heads = np.flatnonzero(whole)
     heads = np.union1d(heads, _huge_heads(check))
-    first = frames.column(heads, COMPOUND_MAPCOUNT) & 0xFFFFFFFF
-    said = first.astype(np.uint32).view(np.int32).astype(np.int64) if heads.size else first
+    said = frames.column(heads, COMPOUND_MAPCOUNT) >> COMPOUND_MAPCOUNT_SHIFT
     wrong = heads[said + 1 != whole[heads]]
     check.add_frames(
         "mapcount", wrong, lambda i: f"huge entries map it {int(whole[i])} times", P_COUNTS

@@ -28,6 +28,7 @@ from ..layout import (
     VMEMMAP_START,
 )
 from ..mm_types import (
+    COMPOUND_MAPCOUNT_SHIFT,
     P_COUNTS,
     P_FLAGS,
     P_INDEX,
@@ -183,7 +184,8 @@ class MemMap:
 
     def compound_mapcount(self) -> Words:
         """compound_mapcount of the compound page of each page, as stored (-1: not mapped)."""
-        return self.mapping[self.first_tail()].astype(np.int32).astype(np.int64)
+        whole: Words = self.prev[self.first_tail()] >> COMPOUND_MAPCOUNT_SHIFT
+        return whole
 
     def covered_by_free_blocks(self) -> npt.NDArray[np.bool_]:
         """Pages that lie in a block whose head says PageBuddy (is_free_buddy_page)."""

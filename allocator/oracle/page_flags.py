@@ -17,6 +17,7 @@ from machine.errors import ImageError
 
 from ..layout import PAGE_OFFSET, VMEMMAP_START
 from ..mm_types import (
+    COMPOUND_MAPCOUNT_ONE,
     COMPOUND_PAGE_DTOR,
     COUNTS_FREE,
     COUNTS_ONE,
@@ -106,13 +107,11 @@ def make_compound(guest: Guest, pfn: int, order: int) -> None:
         m[head + P_NEXT] = m[head + P_MAPPING] = 0
         m[head + P_COUNTS] = COUNTS_ONE
     if order:
-        m[head + 8 + P_PREV] = COMPOUND_PAGE_DTOR | order << 8
+        m[head + 8 + P_PREV] = (COMPOUND_PAGE_DTOR | order << 8) - COMPOUND_MAPCOUNT_ONE
     for tail in range(head + 8, head + (8 << order), 8):
         m[tail + P_NEXT] = VMEMMAP_START + (pfn << 6) + 1
         m[tail + P_COUNTS] = COUNTS_FREE
         m[tail + P_MAPPING] = TAIL_MAPPING
-    if order:
-        m[head + 8 + P_MAPPING] = 0xFFFFFFFF
 
 
 def zone_members(guest: Guest, nid: int, zid: int, start: int, spanned: int) -> Mask:

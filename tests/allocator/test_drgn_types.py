@@ -39,6 +39,7 @@ def test_struct_page_is_4_20s_with_its_unions(types: Types) -> None:
         "lru": 8,
         "compound_head": 8,
         "compound_order": 17,
+        "compound_mapcount": 20,
         "mapping": 24,
         "index": 32,
         "private": 40,

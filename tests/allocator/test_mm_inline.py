@@ -7,7 +7,6 @@ import pytest
 
 from allocator.layout import G_MEMMAP_INDEX_LEN, G_MM_INIT_DONE, va_of_word
 from allocator.mm_inline import (
-    COMPOUND_MAPCOUNT,
     PG_DOUBLE_MAP,
     add_page_to_lru_list,
     add_page_to_lru_list_tail,
@@ -16,6 +15,7 @@ from allocator.mm_inline import (
     del_page_from_lru_list,
     get_page_p,
     hpage_nr_pages,
+    inc_compound_mapcount,
     inc_mapcount,
     lock_page,
     page_cache_release,
@@ -88,7 +88,7 @@ def test_a_huge_page_is_mapped_by_either_kind_of_entry(lab: Lab) -> None:
     assert hpage_nr_pages(m, p) == 512
     assert compound_head(m, tail) == p
     assert not page_mapped(m, tail)
-    inc_mapcount(m, p + COMPOUND_MAPCOUNT)
+    inc_compound_mapcount(m, p)
     assert page_mapped(m, tail)
     assert page_mapcount(m, tail) == 1
     assert total_mapcount(m, p) == 1

@@ -16,7 +16,14 @@ from allocator.mm_struct import (
     VMA_END,
     VMA_PGOFF,
 )
-from allocator.mm_types import P_COUNTS, P_INDEX, P_MAPPING, PG_PRIVATE, REF_ONE
+from allocator.mm_types import (
+    COMPOUND_MAPCOUNT_ONE,
+    P_COUNTS,
+    P_INDEX,
+    P_MAPPING,
+    PG_PRIVATE,
+    REF_ONE,
+)
 from allocator.page_alloc import free_pages
 from allocator.pagevec import PV_ADD, PV_ROTATE, pagevec_add, pagevecs
 from allocator.pgtable import mm_find_pmd, mm_find_pte, pmd_pfn
@@ -55,9 +62,9 @@ def test_a_mapcount_of_a_page_that_nobody_maps_is_found(owners: OwnerLab) -> Non
 def test_wrong_mapcounts_of_a_huge_page_are_found(owners: OwnerLab) -> None:
     w = mm_find_pmd(owners.m, owners.lab.mm(owners.parent), owners.huge)
     head = owners.lab.page_at(pmd_pfn(owners.m[w]))
-    owners.m[head + COMPOUND_MAPCOUNT] += 1
+    owners.m[head + COMPOUND_MAPCOUNT] += COMPOUND_MAPCOUNT_ONE
     assert owners.broken() == {"mapcount"}
-    owners.m[head + COMPOUND_MAPCOUNT] -= 1
+    owners.m[head + COMPOUND_MAPCOUNT] -= COMPOUND_MAPCOUNT_ONE
     owners.m[head + 8 * 300 + P_COUNTS] += 1
     assert "mapcount" in owners.broken()
 
