@@ -328,6 +328,13 @@ class Process:
             self._check(-errno.EPERM, f"exit of process {self.pid}, which the guest runs")
         self._run(do_exit, self.task, (status & 0xFF) << 8)
 
+    def kill(self) -> None:
+        """SIGKILL from outside (kernel/signal.c, complete_signal): it dies when it would run next,
+        and until then may take from the memory reserves what it needs to end. Raises
+        SystemCallError (ESRCH) if it has ended."""
+        self.mm  # noqa: B018  # must be alive
+        self.m[self.task + TASK_FATAL_SIGNAL] = 1
+
     def wait(self, pid: int = -1) -> tuple[int, int] | None:
         """Process id and exit code ((status << 8) | signal) of a child that has ended, which is
         gone then; None if none has. Raises SystemCallError (ECHILD) if there is no such child."""

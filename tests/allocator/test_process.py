@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from allocator.errors import BadRequest, SystemCallError
+from allocator.errors import BadRequest, ProcessKilled, SystemCallError
 from allocator.kernel import Kernel
 from allocator.pgtable import mm_find_pte
 from allocator.vma import find_vma
@@ -179,3 +179,16 @@ def test_a_page_that_a_daemon_takes_right_after_the_fault_is_asked_for_again(
     assert proc.page(start) is not None
     assert proc.read(start, 3) == b"new"
     sound(kernel)
+
+
+def test_a_killed_process_dies_when_it_would_run_next() -> None:
+    victim = boot().create_process("victim")
+    heap = victim.mmap(4096)
+    victim.kill()
+    assert victim.alive
+    with pytest.raises(ProcessKilled) as death:
+        victim.write(heap, b"x")
+    assert death.value.signal == 9
+    assert not victim.alive
+    with pytest.raises(SystemCallError):
+        victim.kill()

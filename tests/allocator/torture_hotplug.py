@@ -2,26 +2,30 @@
 """Memory that goes away under the processes: blocks taken offline, and frames that are bad.
 
 What is in a block that goes offline moves elsewhere, byte by byte. A bad frame is never seen again;
-who has lost bytes with it dies of SIGBUS, at once or when it touches them.
+who has lost bytes with it dies of SIGBUS, at once or when it touches them. A file's page is read
+again from the disk, and nothing is lost if it was clean.
 """
 
 from __future__ import annotations
 
+import errno
+import struct
 from typing import ClassVar
 
-from allocator.errors import BadRequest
+from allocator.errors import BadRequest, SystemCallError
 from allocator.memory_failure import SIGBUS
 from allocator.mm_types import PAGE_MAPPING_ANON, PG_HWPOISON
+from tests.allocator.owners_files import FileModel, FileOperations
 from tests.allocator.owners_model import PAGE
 from tests.allocator.torture_pressure import PressureOperations
 
 BLOCK = 1024
 """Frames that go offline together: as many as the largest free block has."""
 MAX_OFFLINE = 3
-MAX_BAD = 12
+MAX_BAD = 150
 
 
-class HotplugOperations(PressureOperations):
+class HotplugOperations(PressureOperations, FileOperations):
     """Offline, online and hardware errors."""
 
     WEIGHTS: ClassVar[dict[str, int]] = {"offline": 2, "online": 2, "poison": 1}
@@ -73,17 +77,59 @@ class HotplugOperations(PressureOperations):
             self.kernel.online_pages(start, BLOCK)
 
     def op_poison(self) -> None:
-        """A frame of a process turns out to be bad; whoever maps it dies, as its bytes are lost."""
-        if len(self.bad) >= MAX_BAD:
-            return
+        """A frame of a process or file turns out to be bad."""
+        if len(self.bad) < MAX_BAD:
+            self.random.choice([self.poison_process, self.poison_file])()
+
+    def poison_process(self) -> None:
+        """Whoever maps the frame dies, as its bytes are lost."""
         shadow = self.someone()
         for number in self.some_pages(shadow, 1):
             page = shadow.process.page(number * PAGE)
-            if page is None or page.mapping & PAGE_MAPPING_ANON == 0:
-                continue
-            try:
-                self.kernel.memory_failure(page.pfn, kill=True)
-            except BadRequest:
-                self.count("poisoned in use")
-            if self.kernel.page(page.pfn).flags & PG_HWPOISON:
-                self.bad.append(page.pfn)
+            if page is not None and page.mapping & PAGE_MAPPING_ANON:
+                self.poison(page.pfn)
+
+    def poison_file(self) -> None:
+        """What has been written back is read again; of a dirty page the bytes on the disk are left,
+        and who maps it dies."""
+        if not self.files:
+            return
+        model = self.random.choice(self.files)
+        clean = self.random.random() < 0.5
+        if clean:
+            model.file.fsync()
+        pages = model.file.pages
+        if not pages:
+            return
+        index = self.random.choice(list(pages))
+        if self.poison(pages[index].pfn):
+            self.count("poisoned file page")
+            self.lose_errors(model)
+            words = model.words(index)
+            raw = model.file.read(PAGE, index * PAGE).ljust(PAGE, b"\0")
+            found = {i: word for i, word in enumerate(struct.unpack("<512Q", raw)) if word}
+            if clean:
+                assert found == {i: word for i, word in words.items() if word}, f"page {index}"
+            words.clear()
+            words.update(found)
+
+    def lose_errors(self, model: FileModel) -> None:
+        """The next fsync tells that bytes were lost; the one after that does not."""
+        try:
+            model.file.fsync()
+        except SystemCallError as refusal:
+            if refusal.errno != errno.EIO:
+                raise
+            model.file.fsync()
+
+    def poison(self, pfn: int) -> bool:
+        """A bad frame; True if it was taken out of use."""
+        rc = True
+        try:
+            self.kernel.memory_failure(pfn, kill=True)
+        except BadRequest:
+            self.count("poisoned in use")
+            rc = False
+        if self.kernel.page(pfn).flags & PG_HWPOISON:
+            self.bad.append(pfn)
+        return rc

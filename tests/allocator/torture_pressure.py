@@ -47,6 +47,7 @@ class PressureOperations(World):
         "limit": 3,
         "compact": 1,
         "score": 2,
+        "kill": 1,
         "policy": 2,
         "swap_on": 2,
         "swap_off": 1,
@@ -215,6 +216,11 @@ class PressureOperations(World):
     def op_score(self) -> None:
         """A process is liked more or less by the OOM killer."""
         self.someone().process.oom_score_adj = self.random.randrange(-300, 301)
+
+    def op_kill(self) -> None:
+        """A process is killed: it dies as soon as it runs."""
+        if len(self.shadows) > 1:
+            self.someone().process.kill()
 
     def op_policy(self) -> None:
         """A process wants its pages from some nodes."""
