@@ -102,16 +102,17 @@ class HotplugOperations(PressureOperations, FileOperations):
         if not pages:
             return
         index = self.random.choice(list(pages))
-        if self.poison(pages[index].pfn):
-            self.count("poisoned file page")
-            self.lose_errors(model)
-            words = model.words(index)
-            raw = model.file.read(PAGE, index * PAGE).ljust(PAGE, b"\0")
-            found = {i: word for i, word in enumerate(struct.unpack("<512Q", raw)) if word}
-            if clean:
-                assert found == {i: word for i, word in words.items() if word}, f"page {index}"
-            words.clear()
-            words.update(found)
+        # taken out of the file even if somebody else holds a reference, as a pagevec may
+        self.poison(pages[index].pfn)
+        self.count("poisoned file page")
+        self.lose_errors(model)
+        words = model.words(index)
+        raw = model.file.read(PAGE, index * PAGE).ljust(PAGE, b"\0")
+        found = {i: word for i, word in enumerate(struct.unpack("<512Q", raw)) if word}
+        if clean:
+            assert found == {i: word for i, word in words.items() if word}, f"page {index}"
+        words.clear()
+        words.update(found)
 
     def lose_errors(self, model: FileModel) -> None:
         """The next fsync tells that bytes were lost; the one after that does not."""
@@ -122,14 +123,11 @@ class HotplugOperations(PressureOperations, FileOperations):
                 raise
             model.file.fsync()
 
-    def poison(self, pfn: int) -> bool:
-        """A bad frame; True if it was taken out of use."""
-        rc = True
+    def poison(self, pfn: int) -> None:
+        """A bad frame."""
         try:
             self.kernel.memory_failure(pfn, kill=True)
         except BadRequest:
             self.count("poisoned in use")
-            rc = False
         if self.kernel.page(pfn).flags & PG_HWPOISON:
             self.bad.append(pfn)
-        return rc
