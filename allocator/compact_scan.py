@@ -51,6 +51,7 @@ from .lru_isolate import (
     isolate_lru_page_mode,
     mod_isolated,
 )
+from .lruvec import page_lruvec
 from .migrate import PG_ISOLATED, isolate_movable_page, putback_movable_pages
 from .mm_inline import (
     PG_SWAPCACHE,
@@ -148,7 +149,7 @@ def has_page_mapping(m: memoryview, p: int) -> bool:
     return mapping != 0 and mapping & PAGE_MAPPING_FLAGS == 0
 
 
-def isolate_one_page(m: memoryview, cpu: int, cc: int, z: int, p: int, mode: int) -> bool:
+def isolate_one_page(m: memoryview, cpu: int, cc: int, p: int, mode: int) -> bool:
     """Takes page `p` away from its LRU list or its driver; False if it cannot be moved. Hot."""
     if m[p + P_FLAGS] & PG_LRU == 0:
         if not page_is_movable(m, p) or m[p + P_FLAGS] & PG_ISOLATED:
@@ -161,8 +162,7 @@ def isolate_one_page(m: memoryview, cpu: int, cc: int, z: int, p: int, mode: int
         return False
     if isolate_lru_page_mode(m, p, mode) != 0:
         return False
-    nd = (m[z + Z_PGDAT] - PAGE_OFFSET) >> 3
-    del_page_from_lru_list(m, cpu, p, nd, page_lru(m, p))
+    del_page_from_lru_list(m, cpu, p, page_lruvec(m, p), page_lru(m, p))
     mod_isolated(m, cpu, p, 1)
     return True
 
@@ -201,7 +201,7 @@ def isolate_migratepages_block(
             low += 1 << free_order if 0 < free_order < MAX_ORDER else 1
             continue
         step = compound_pages(m, p)
-        if step == 0 and isolate_one_page(m, cpu, cc, z, p, mode):
+        if step == 0 and isolate_one_page(m, cpu, cc, p, mode):
             list_add(m, p + P_NEXT, VMEMMAP_START + (low << 6) + 8, cc + CC_MIGRATEPAGES)
             m[cc + CC_NR_MIGRATEPAGES] += 1
             isolated += 1

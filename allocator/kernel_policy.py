@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from . import cpuset_fs, memcg, pageset, wmark
+from . import cpuset_fs, memcg, memcg_tree, pageset, wmark
 from .dirty_sysctl import DIRTY_SYSCTLS
 from .errors import BadRequest
 from .fail_page_alloc import reset_fail_page_alloc
@@ -110,9 +110,14 @@ class KernelPolicy(KernelBase):
         return Cpuset(self, cpuset_fs.TOP_CPUSET)
 
     def create_memcg(self, parent: MemCgroup | None = None) -> MemCgroup:
-        """A new memory cgroup below `parent` (None: the root). Raises UsageError."""
+        """A new memory cgroup below `parent` (None: the root). Raises UsageError, or BadRequest
+        (ENOMEM) without memory for its LRU lists."""
         above = MEM_CGROUPS if parent is None else parent.word
-        return MemCgroup(self, memcg.memcg_create(self.m, above))
+        word = memcg.memcg_create(self.m, above)
+        if memcg_tree.memcg_online(self.m, 0, word):
+            memcg_tree.memcg_remove(self.m, 0, word)
+            self._check_errno(-memcg_tree.ENOMEM, "create a memory cgroup")
+        return MemCgroup(self, word)
 
     # --- scopes ----------------------------------------------------------------------------------
 
@@ -273,6 +278,11 @@ class MemCgroup:
         task = self.kernel._task(cpu)
         self.kernel.m[task + TASK_MEMCG] = va_of_word(self.word)
         self.kernel.m[task + TASK_FLAGS] &= ~PF_KTHREAD
+
+    def remove(self) -> None:
+        """rmdir. Raises BadRequest (EBUSY) while it has children, processes or charges."""
+        rc = memcg_tree.memcg_remove(self.kernel.m, 0, self.word)
+        self.kernel._check_errno(rc, "rmdir of a memory cgroup")
 
     def _counter(self, name: str) -> int:
         if name not in COUNTERS:

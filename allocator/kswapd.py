@@ -33,6 +33,8 @@ from .layout import (
     PF_SWAPWRITE,
     TASK_FLAGS,
 )
+from .lruvec import mem_cgroup_lruvec
+from .memcg_tree import mem_cgroup_iter
 from .mmzone import (
     LRU_ACTIVE_ANON,
     MAX_NR_ZONES,
@@ -105,8 +107,14 @@ def kswapd_shrink_node(m: memoryview, cpu: int, nd: int, sc: ScanControl) -> boo
 
 def age_active_anon(m: memoryview, cpu: int, nd: int, sc: ScanControl) -> None:
     """Moves some anonymous pages to the inactive list, so that all get looked at in time."""
-    if m[G_TOTAL_SWAP_PAGES] and inactive_list_is_low(m, cpu, nd, 0, sc, True):
-        shrink_active_list(m, cpu, nd, SWAP_CLUSTER_MAX, sc, LRU_ACTIVE_ANON)
+    if m[G_TOTAL_SWAP_PAGES] == 0:
+        return
+    memcg = mem_cgroup_iter(m, 0, 0)
+    while memcg:
+        lv = mem_cgroup_lruvec(m, nd, memcg)
+        if inactive_list_is_low(m, cpu, lv, 0, sc, True):
+            shrink_active_list(m, cpu, lv, SWAP_CLUSTER_MAX, sc, LRU_ACTIVE_ANON)
+        memcg = mem_cgroup_iter(m, 0, memcg)
 
 
 def balance_pgdat(m: memoryview, cpu: int, nd: int, order: int, classzone: int) -> int:
@@ -129,7 +137,7 @@ def balance_pgdat(m: memoryview, cpu: int, nd: int, order: int, classzone: int) 
             if not sc.nr_reclaimed:
                 m[nd + ND_KSWAPD_FAILURES] += 1
             break
-    snapshot_refaults(m, nd)
+    snapshot_refaults(m, nd, 0)
     return sc.order
 
 

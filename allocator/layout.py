@@ -340,7 +340,7 @@ G_OOM_KILL_ALLOCATING = KDATA + GLOBALS["oom_kill_allocating_task"]
 G_OOM_RS = KDATA + GLOBALS["ratelimit_oom_begin"]
 
 KERNEL_MAGIC = int.from_bytes(b"numalab\0", "little")
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 
 # Static keys: one bit a feature that costs nothing while it is off.
 KEY_CPUSETS = 1 << 0
@@ -552,6 +552,9 @@ MEM_CGROUP = Struct(
         ("memory", "struct page_counter", PAGE_COUNTER, 1),
         ("memsw", "struct page_counter", PAGE_COUNTER, 1),
         ("kmem", "struct page_counter", PAGE_COUNTER, 1),
+        scalar("nodeinfo", "struct mem_cgroup_per_node **"),
+        scalar("serial_nr", "u64"),
+        scalar("workingset_activate"),
     ],
     words=32,
 )

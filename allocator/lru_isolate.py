@@ -10,6 +10,7 @@ All hot. `p` is a struct page's word index.
 from __future__ import annotations
 
 from .list_head import list_add
+from .lruvec import page_lruvec
 from .mm_inline import (
     del_page_from_lru_list,
     page_is_file_cache,
@@ -72,7 +73,7 @@ def isolate_lru_page(m: memoryview, cpu: int, p: int) -> int:
     lru = page_lru(m, p)
     m[p + P_COUNTS] += REF_ONE
     m[p] &= ~PG_LRU
-    del_page_from_lru_list(m, cpu, p, page_node(m, p), lru)
+    del_page_from_lru_list(m, cpu, p, page_lruvec(m, p), lru)
     return 0
 
 

@@ -75,6 +75,8 @@ MC_HIGH = MEM_CGROUP["high"]
 MC_MEMORY = MEM_CGROUP["memory"]
 MC_MEMSW = MEM_CGROUP["memsw"]
 MC_KMEM = MEM_CGROUP["kmem"]
+MC_SERIAL_NR = MEM_CGROUP["serial_nr"]
+TABLE_END = MEM_CGROUPS + MAX_MEM_CGROUPS * MEM_CGROUP_WORDS
 COUNTERS = (MC_MEMORY, MC_MEMSW, MC_KMEM)
 
 
@@ -376,7 +378,11 @@ def memcg_create(m: memoryview, parent: int) -> int:
     for number in range(1, MAX_MEM_CGROUPS):
         memcg = MEM_CGROUPS + number * MEM_CGROUP_WORDS
         if m[memcg + MC_ID] == 0:
+            last = max(
+                m[at + MC_SERIAL_NR] for at in range(MEM_CGROUPS, TABLE_END, MEM_CGROUP_WORDS)
+            )
             set_up(m, memcg, number, parent)
+            m[memcg + MC_SERIAL_NR] = last + 1
             m[G_STATIC_KEYS] |= KEY_MEMCG_KMEM
             return memcg
     raise UsageError(f"no room for more than {MAX_MEM_CGROUPS} memory cgroups")

@@ -21,6 +21,7 @@ from .layout import (
     PAGE_OFFSET,
     TASK_MEMCG,
 )
+from .lruvec import page_lruvec
 from .memcg import (
     MC_MEMORY,
     MC_MEMSW,
@@ -29,8 +30,8 @@ from .memcg import (
     page_counter_uncharge,
     try_charge,
 )
-from .mm_inline import hpage_nr_pages
-from .mm_types import P_MEMCG
+from .mm_inline import add_page_to_lru_list, del_page_from_lru_list, hpage_nr_pages, page_lru
+from .mm_types import P_MEMCG, PG_LRU
 
 
 def current_memcg(m: memoryview, cpu: int) -> int:
@@ -55,8 +56,22 @@ def mem_cgroup_charge(m: memoryview, cpu: int, p: int, gfp: int) -> int:
         return 0
     rc = try_charge(m, cpu, memcg, gfp, hpage_nr_pages(m, p))
     if rc == 0:
-        m[p + P_MEMCG] = PAGE_OFFSET + (memcg << 3)
+        commit_charge(m, cpu, p, memcg)
     return rc
+
+
+def commit_charge(m: memoryview, cpu: int, p: int, memcg: int) -> None:
+    """The page is the group's from now on; if it is on root's LRU list it changes over. Hot.
+
+    (commit_charge with lock_page_lru, for pages out of the swap cache)
+    """
+    if m[p] & PG_LRU:
+        lru = page_lru(m, p)
+        del_page_from_lru_list(m, cpu, p, page_lruvec(m, p), lru)
+        m[p + P_MEMCG] = PAGE_OFFSET + (memcg << 3)
+        add_page_to_lru_list(m, cpu, p, page_lruvec(m, p), lru)
+    else:
+        m[p + P_MEMCG] = PAGE_OFFSET + (memcg << 3)
 
 
 def mem_cgroup_uncharge(m: memoryview, cpu: int, p: int) -> None:  # noqa: ARG001

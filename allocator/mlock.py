@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from .layout import CPU_BLOCKS, CPU_EVENTS, CPU_WORDS, PAGE_OFFSET, SECTION_PAGES
 from .lru_isolate import putback_lru_page
+from .lruvec import page_lruvec
 from .mlock_page import UNEVICTABLE_PGSTRANDED
 from .mm_inline import (
     compound_head,
@@ -20,7 +21,6 @@ from .mm_inline import (
     lock_page,
     page_lru,
     page_mapcount,
-    page_node,
     unlock_page,
 )
 from .mm_struct import (
@@ -78,7 +78,7 @@ def munlock_vma_page(m: memoryview, cpu: int, p: int) -> int:
         return nr - 1
     m[p + P_COUNTS] += REF_ONE
     m[p + P_FLAGS] &= ~PG_LRU
-    del_page_from_lru_list(m, cpu, p, page_node(m, p), page_lru(m, p))
+    del_page_from_lru_list(m, cpu, p, page_lruvec(m, p), page_lru(m, p))
     if page_mapcount(m, p) > 1:
         try_to_munlock(m, cpu, p)
     if m[p + P_FLAGS] & PG_MLOCKED == 0:

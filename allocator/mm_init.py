@@ -32,6 +32,7 @@ from .layout import (
     PAGE_OFFSET,
 )
 from .list_head import list_init
+from .memcg_tree import mem_cgroup_init
 from .mempolicy_vma import numa_policy_init
 from .mm_inline import memmap_index_init
 from .mm_struct import MM_WORDS, PROCESS_WORDS, VMA_WORDS
@@ -55,8 +56,7 @@ def mm_init(m: memoryview, cpu: int) -> int:
     for start in STARTS:
         if start(m, cpu):
             return -ENOMEM
-    m[G_MM_INIT_DONE] = 1
-    return 0
+    return mem_cgroup_init(m, cpu)
 
 
 def proc_caches_init(m: memoryview, cpu: int) -> int:

@@ -27,6 +27,14 @@ from .layout import (
     VMEMMAP_START,
 )
 from .list_head import list_add, list_add_tail, list_del
+from .lruvec import (
+    LV_LISTS,
+    LV_RECENT_ROTATED,
+    LV_RECENT_SCANNED,
+    lruvec_node,
+    mem_cgroup_update_lru_size,
+    page_lruvec,
+)
 from .mm_types import (
     COMPOUND_MAPCOUNT_ONE,
     COMPOUND_MAPCOUNT_SHIFT,
@@ -58,9 +66,6 @@ from .mmzone import (
     LRU_ACTIVE,
     LRU_FILE,
     LRU_UNEVICTABLE,
-    ND_LRU_LISTS,
-    ND_RECENT_ROTATED,
-    ND_RECENT_SCANNED,
     NR_LRU_BASE,
     NR_ZONE_LRU_BASE,
     ZONE_WORDS,
@@ -322,43 +327,44 @@ def page_off_lru(m: memoryview, p: int) -> int:
     return lru
 
 
-def update_lru_size(m: memoryview, cpu: int, nd: int, lru: int, zid: int, nr: int) -> None:
-    """Adds `nr` pages to the counters of a list, of node and zone. Hot."""
+def update_lru_size(m: memoryview, cpu: int, lv: int, lru: int, zid: int, nr: int) -> None:
+    """Adds `nr` pages to the counters of a list, of its node, zone and group. Hot."""
+    nd = lruvec_node(m, lv)
     mod_node_page_state(m, cpu, nd, NR_LRU_BASE + lru, nr)
     mod_zone_page_state(m, cpu, nd + zid * ZONE_WORDS, NR_ZONE_LRU_BASE + lru, nr)
+    mem_cgroup_update_lru_size(m, nd, lv, lru, zid, nr)
 
 
-def add_page_to_lru_list(m: memoryview, cpu: int, p: int, nd: int, lru: int) -> None:
-    """Puts the page at the head of a list of its node. Hot."""
+def add_page_to_lru_list(m: memoryview, cpu: int, p: int, lv: int, lru: int) -> None:
+    """Puts the page at the head of a list. Hot."""
     nr = hpage_nr_pages(m, p)
-    update_lru_size(m, cpu, nd, lru, m[p] >> ZONES_PGSHIFT & ZONES_MASK, nr)
-    list_add(m, p + P_NEXT, page_va_of(m, p) + 8, nd + ND_LRU_LISTS + 2 * lru)
+    update_lru_size(m, cpu, lv, lru, m[p] >> ZONES_PGSHIFT & ZONES_MASK, nr)
+    list_add(m, p + P_NEXT, page_va_of(m, p) + 8, lv + LV_LISTS + 2 * lru)
 
 
-def add_page_to_lru_list_tail(m: memoryview, cpu: int, p: int, nd: int, lru: int) -> None:
-    """Puts the page at the tail of a list of its node: the next to be reclaimed. Hot."""
+def add_page_to_lru_list_tail(m: memoryview, cpu: int, p: int, lv: int, lru: int) -> None:
+    """Puts the page at the tail of a list: the next to be reclaimed. Hot."""
     nr = hpage_nr_pages(m, p)
-    update_lru_size(m, cpu, nd, lru, m[p] >> ZONES_PGSHIFT & ZONES_MASK, nr)
-    list_add_tail(m, p + P_NEXT, page_va_of(m, p) + 8, nd + ND_LRU_LISTS + 2 * lru)
+    update_lru_size(m, cpu, lv, lru, m[p] >> ZONES_PGSHIFT & ZONES_MASK, nr)
+    list_add_tail(m, p + P_NEXT, page_va_of(m, p) + 8, lv + LV_LISTS + 2 * lru)
 
 
-def del_page_from_lru_list(m: memoryview, cpu: int, p: int, nd: int, lru: int) -> None:
+def del_page_from_lru_list(m: memoryview, cpu: int, p: int, lv: int, lru: int) -> None:
     """Takes the page off its list. Hot."""
     list_del(m, p + P_NEXT)
     nr = -hpage_nr_pages(m, p)
-    update_lru_size(m, cpu, nd, lru, m[p] >> ZONES_PGSHIFT & ZONES_MASK, nr)
+    update_lru_size(m, cpu, lv, lru, m[p] >> ZONES_PGSHIFT & ZONES_MASK, nr)
 
 
-def update_page_reclaim_stat(m: memoryview, nd: int, file: int, rotated: int) -> None:
+def update_page_reclaim_stat(m: memoryview, lv: int, file: int, rotated: int) -> None:
     """Counts a page as scanned, and perhaps rotated, for the anon or file balance. Hot."""
-    m[nd + ND_RECENT_SCANNED + file] += 1
+    m[lv + LV_RECENT_SCANNED + file] += 1
     if rotated:
-        m[nd + ND_RECENT_ROTATED + file] += 1
+        m[lv + LV_RECENT_ROTATED + file] += 1
 
 
 def page_cache_release(m: memoryview, cpu: int, p: int) -> None:
     """Takes a page without references off its LRU list (__page_cache_release). Hot."""
     if m[p + P_FLAGS] & PG_LRU:
         m[p] &= ~PG_LRU
-        nd = page_node(m, p)
-        del_page_from_lru_list(m, cpu, p, nd, page_off_lru(m, p))
+        del_page_from_lru_list(m, cpu, p, page_lruvec(m, p), page_off_lru(m, p))

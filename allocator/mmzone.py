@@ -286,6 +286,7 @@ PGLIST_DATA = Struct(
         scalar("flags"),
         scalar("per_cpu_nodestats", "struct per_cpu_nodestat *"),
         array("vm_stat", NR_VM_NODE_STAT_ITEMS, "atomic_long_t"),
+        array("memcg_lru_size", MAX_NR_ZONES * NR_LRU_LISTS),
     ],
     words=2048,
 )
@@ -317,6 +318,7 @@ ND_SPLIT_QUEUE = PGLIST_DATA["split_queue"]
 ND_SPLIT_QUEUE_LEN = PGLIST_DATA["split_queue_len"]
 ND_PER_CPU_NODESTATS = PGLIST_DATA["per_cpu_nodestats"]
 ND_VM_STAT = PGLIST_DATA["vm_stat"]
+ND_MEMCG_LRU = PGLIST_DATA["memcg_lru_size"]
 PGLIST_DATA_WORDS = PGLIST_DATA.words
 
 PER_CPU_PAGESET = Struct(

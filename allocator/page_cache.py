@@ -19,12 +19,15 @@ from .layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
     CPU_WORDS,
+    G_STATIC_KEYS,
+    KEY_MEMCG_KMEM,
     PAGE_OFFSET,
     PFA_SPREAD_PAGE,
     SECTION_PAGES,
     TASK_ATOMIC_FLAGS,
     TASK_MEM_SPREAD_ROTOR,
 )
+from .memcg_charge import mem_cgroup_charge, mem_cgroup_uncharge
 from .mempolicy import alloc_pages_current
 from .mm_inline import (
     get_page_p,
@@ -101,9 +104,12 @@ def add_to_page_cache_locked(
     old = xa_load(m, xa, index)
     if old and old & 1 == 0:
         return -EEXIST
+    if m[G_STATIC_KEYS] & KEY_MEMCG_KMEM and mem_cgroup_charge(m, cpu, p, gfp):
+        return -ENOMEM
     # reclaim for a node may have taken the shadow: what counts is what was replaced
     old = xa_store(m, cpu, xa, index, page_va_of(m, p), gfp)
     if xa_err(old):
+        mem_cgroup_uncharge(m, cpu, p)
         return -ENOMEM
     get_page_p(m, p)
     m[p + P_MAPPING] = PAGE_OFFSET + (mapping << 3)

@@ -23,12 +23,12 @@ from .layout import (
     VMEMMAP_START,
 )
 from .list_head import list_add, list_init
+from .lruvec import page_lruvec
 from .memcg_charge import mem_cgroup_uncharge
 from .mm_inline import (
     compound_head,
     del_page_from_lru_list,
     page_cache_release,
-    page_node,
     page_off_lru,
     page_to_pfn,
 )
@@ -171,7 +171,7 @@ def release_pages(m: memoryview, cpu: int, first: int, nr: int) -> None:
             continue
         if flags & PG_LRU:
             m[p] = flags & ~PG_LRU
-            del_page_from_lru_list(m, cpu, p, page_node(m, p), page_off_lru(m, p))
+            del_page_from_lru_list(m, cpu, p, page_lruvec(m, p), page_off_lru(m, p))
         m[p] &= ~(PG_ACTIVE | PG_WAITERS)
         if m[p + P_MEMCG] and m[p + P_COUNTS] & PG_KMEMCG_TYPE:
             mem_cgroup_uncharge(m, cpu, p)

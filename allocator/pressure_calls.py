@@ -35,6 +35,7 @@ from .memcg import (
     memcg_set_max,
     reclaim_from_memcg,
 )
+from .memcg_tree import memcg_online, memcg_remove
 from .swap_disk import add_swap
 
 ESRCH, EBUSY, ENOMEM, ENOSPC = 3, 16, 12, 28
@@ -86,6 +87,9 @@ class PressureCalls:
             word = memcg_create(self.m, parent)
         except UsageError:
             return 0, ENOSPC
+        if memcg_online(self.m, cpu, word):
+            memcg_remove(self.m, cpu, word)
+            return 0, ENOMEM
         return (word - MEM_CGROUPS) // MEM_CGROUP_WORDS, 0
 
     def _memcg_set_max(self, cpu: int, task: int, a: int) -> Answer:  # noqa: ARG002

@@ -16,8 +16,9 @@ from __future__ import annotations
 from .address_space import AS_I_MMAP, page_mapping
 from .anon_vma import AV_RB_ROOT, AVC_RB, AVC_VMA
 from .huge_pmd_split import split_huge_pmd_address
-from .layout import G_MMLIST, PAGE_OFFSET, SECTION_PAGES
+from .layout import G_MMLIST, MEM_CGROUPS, PAGE_OFFSET, SECTION_PAGES, TASK_MEMCG
 from .list_head import list_add
+from .memcg import is_descendant
 from .mlock_page import clear_page_mlock, mlock_vma_page
 from .mm_inline import (
     PG_DOUBLE_MAP,
@@ -36,6 +37,7 @@ from .mm_struct import (
     MM_FILEPAGES,
     MM_HIWATER_RSS,
     MM_MMLIST,
+    MM_OWNER,
     MM_RSS,
     MM_SHMEMPAGES,
     MM_SWAPENTS,
@@ -209,11 +211,19 @@ def clear_young(m: memoryview, cpu: int, vma: int, at: int) -> int:
     return 1
 
 
-def page_referenced(m: memoryview, cpu: int, p: int, is_locked: int, memcg: int) -> int:  # noqa: ARG001
+def mm_match_cgroup(m: memoryview, mm: int, memcg: int) -> bool:
+    """True if the process that owns the address space is in group `memcg` or below it. Hot."""
+    owner = m[mm + MM_OWNER]
+    va = m[(owner - PAGE_OFFSET >> 3) + TASK_MEMCG] if owner else 0
+    return is_descendant(m, va - PAGE_OFFSET >> 3 if va else MEM_CGROUPS, memcg)
+
+
+def page_referenced(m: memoryview, cpu: int, p: int, is_locked: int, memcg: int) -> int:
     """How many areas have used page `p` since the last call; their accessed bits are cleared. Hot.
 
     The low 32 bits; above them the flags of those areas (or VM_LOCKED of one that holds the page).
-    A page that somebody else has locked counts as used. Groups do not matter: there is one LRU.
+    A page that somebody else has locked counts as used. With `memcg` (a word index) only areas of
+    processes in that group or below it count.
     """
     if not page_mapped(m, p) or m[p + P_MAPPING] == 0:
         return 0
@@ -228,6 +238,9 @@ def page_referenced(m: memoryview, cpu: int, p: int, is_locked: int, memcg: int)
     node = interval_tree_iter_first(m, root, m[p + P_INDEX], last) if root else 0
     while node:
         vma = rmap_vma(m, p, node)
+        node = interval_tree_iter_next(m, node, m[p + P_INDEX], last)
+        if memcg and not mm_match_cgroup(m, (m[vma + VMA_MM] - PAGE_OFFSET) >> 3, memcg):
+            continue
         used = 0
         at = next_mapping(m, p, vma, vma_address(m, p, vma), pfn, 0)
         if at >= 0 and m[vma + VMA_FLAGS] & VM_LOCKED:
@@ -247,7 +260,6 @@ def page_referenced(m: memoryview, cpu: int, p: int, is_locked: int, memcg: int)
             vm_flags |= m[vma + VMA_FLAGS]
         if mapcount == 0:
             break
-        node = interval_tree_iter_next(m, node, m[p + P_INDEX], last)
     if locked:
         unlock_page(m, p)
     return referenced | (vm_flags & 0x7FFFFFFF) << 32

@@ -18,6 +18,7 @@ from .layout import (
     G_SHRINKER_CACHEP,
     G_SHRINKER_LIST,
     MAX_NUMNODES,
+    MEM_CGROUPS,
     PAGE_OFFSET,
     va_of_word,
     word_of_va,
@@ -150,12 +151,12 @@ def do_shrink_slab(m: memoryview, cpu: int, sh: int, gfp: int, nid: int, priorit
     return freed
 
 
-def shrink_slab(m: memoryview, cpu: int, gfp: int, nid: int, memcg: int, priority: int) -> int:  # noqa: ARG001
+def shrink_slab(m: memoryview, cpu: int, gfp: int, nid: int, memcg: int, priority: int) -> int:
     """Presses all shrinkers on a node: objects freed. Hot.
 
     Objects are not accounted to memory cgroups, so a `memcg` other than the root has none.
     """
-    if m[G_SHRINKER_CACHEP] == 0:
+    if m[G_SHRINKER_CACHEP] == 0 or memcg not in (0, MEM_CGROUPS):
         return 0
     freed = 0
     head = PAGE_OFFSET + (G_SHRINKER_LIST << 3)

@@ -27,6 +27,7 @@ from .layout import (
     VMEMMAP_START,
 )
 from .list_head import va_word
+from .lruvec import LV_INACTIVE_AGE, page_lruvec
 from .mm_inline import (
     PG_SWAPCACHE,
     add_page_to_lru_list,
@@ -38,7 +39,6 @@ from .mm_inline import (
     page_lru,
     page_lru_base_type,
     page_mapped,
-    page_node,
     page_to_pfn,
     update_lru_size,
     update_page_reclaim_stat,
@@ -47,6 +47,7 @@ from .mm_struct import VM_LOCKED, VM_SPECIAL, VMA_FLAGS
 from .mm_types import (
     P_COUNTS,
     P_MAPPING,
+    P_MEMCG,
     P_NEXT,
     PAGE_MAPPING_ANON,
     PG_ACTIVE,
@@ -70,8 +71,8 @@ from .mmzone import (
     LRU_INACTIVE_ANON,
     LRU_INACTIVE_FILE,
     LRU_UNEVICTABLE,
-    ND_INACTIVE_AGE,
     ND_LRU_LISTS,
+    ND_LRUVEC,
     ND_PER_CPU_NODESTATS,
     ND_RECENT_ROTATED,
     ND_RECENT_SCANNED,
@@ -183,7 +184,7 @@ def count_added(m: memoryview, cpu: int, place: int, lru: int, n: int) -> None:
     nd = (m[NODE_DATA + (place >> 2)] - PAGE_OFFSET) >> 3
     va = m[nd + ND_PER_CPU_NODESTATS]
     if va == 0:
-        update_lru_size(m, cpu, nd, lru, place & ZONES_MASK, n)
+        update_lru_size(m, cpu, nd + ND_LRUVEC, lru, place & ZONES_MASK, n)
         return
     ns = (va - PAGE_OFFSET >> 3) + cpu * NODESTAT_WORDS
     item = NR_LRU_BASE + lru
@@ -224,7 +225,7 @@ def pagevec_lru_add(m: memoryview, cpu: int, pv: int) -> None:
         pfn = va - VMEMMAP_START >> 6
         p = m[SECTION_PAGES + (pfn >> 15 << 2)] + (pfn << 3)
         flags = m[p]
-        if flags & PG_SPECIAL:
+        if flags & PG_SPECIAL or m[p + P_MEMCG]:
             if run:
                 end_run(m, cpu, place, lru, run, first, first_lru)
                 run = 0
@@ -279,12 +280,12 @@ def end_run(
 
 
 def lru_add_one(m: memoryview, cpu: int, p: int, flags: int) -> None:
-    """Puts a page that is mlocked, was unevictable, or is compound onto its list. Hot."""
+    """Puts a page that is mlocked, was unevictable, is compound or charged onto its list. Hot."""
     lru = choose_lru(m, cpu, p, flags)
-    nd = page_node(m, p)
+    lv = page_lruvec(m, p)
     if lru != LRU_UNEVICTABLE:
-        update_page_reclaim_stat(m, nd, lru >> 1, lru & LRU_ACTIVE)
-    add_page_to_lru_list(m, cpu, p, nd, lru)
+        update_page_reclaim_stat(m, lv, lru >> 1, lru & LRU_ACTIVE)
+    add_page_to_lru_list(m, cpu, p, lv, lru)
 
 
 # --- moving ---------------------------------------------------------------------------------------
@@ -294,10 +295,10 @@ def pagevec_move_tail(m: memoryview, cpu: int, pv: int) -> None:
     for i in range(1, m[pv] + 1):
         p = pagevec_page(m, pv, i)
         if m[p] & (PG_LRU | PG_UNEVICTABLE) == PG_LRU:
-            nd = page_node(m, p)
-            del_page_from_lru_list(m, cpu, p, nd, page_lru(m, p))
+            lv = page_lruvec(m, p)
+            del_page_from_lru_list(m, cpu, p, lv, page_lru(m, p))
             m[p] &= ~PG_ACTIVE
-            add_page_to_lru_list_tail(m, cpu, p, nd, page_lru(m, p))
+            add_page_to_lru_list_tail(m, cpu, p, lv, page_lru(m, p))
             moved += 1
     count_vm_events(m, cpu, PGROTATED, moved)
     pagevec_release(m, cpu, pv)
@@ -316,13 +317,13 @@ def pagevec_activate(m: memoryview, cpu: int, pv: int) -> None:
     for i in range(1, m[pv] + 1):
         p = pagevec_page(m, pv, i)
         if m[p] & (PG_LRU | PG_ACTIVE | PG_UNEVICTABLE) == PG_LRU:
-            nd = page_node(m, p)
+            lv = page_lruvec(m, p)
             lru = page_lru_base_type(m, p)
-            del_page_from_lru_list(m, cpu, p, nd, lru)
+            del_page_from_lru_list(m, cpu, p, lv, lru)
             m[p] |= PG_ACTIVE
-            add_page_to_lru_list(m, cpu, p, nd, lru + LRU_ACTIVE)
+            add_page_to_lru_list(m, cpu, p, lv, lru + LRU_ACTIVE)
             count_vm_events(m, cpu, PGACTIVATE, 1)
-            update_page_reclaim_stat(m, nd, page_is_file_cache(m, p), 1)
+            update_page_reclaim_stat(m, lv, page_is_file_cache(m, p), 1)
     pagevec_release(m, cpu, pv)
 
 
@@ -356,7 +357,7 @@ def mark_page_accessed(m: memoryview, cpu: int, p: int) -> None:
             lru_cache_activate_page(m, cpu, p)
         m[p] &= ~PG_REFERENCED
         if page_is_file_cache(m, p):
-            m[page_node(m, p) + ND_INACTIVE_AGE] += 1
+            m[page_lruvec(m, p) + LV_INACTIVE_AGE] += 1
     elif flags & PG_REFERENCED == 0:
         m[p] = flags | PG_REFERENCED
 
@@ -367,18 +368,18 @@ def lru_deactivate_file(m: memoryview, cpu: int, p: int) -> None:
         return
     active = m[p] & PG_ACTIVE
     lru = page_lru_base_type(m, p)
-    nd = page_node(m, p)
-    del_page_from_lru_list(m, cpu, p, nd, lru + LRU_ACTIVE if active else lru)
+    lv = page_lruvec(m, p)
+    del_page_from_lru_list(m, cpu, p, lv, lru + LRU_ACTIVE if active else lru)
     m[p] &= ~(PG_ACTIVE | PG_REFERENCED)
     if m[p] & (PG_WRITEBACK | PG_DIRTY):
-        add_page_to_lru_list(m, cpu, p, nd, lru)
+        add_page_to_lru_list(m, cpu, p, lv, lru)
         m[p] |= PG_RECLAIM
     else:
-        add_page_to_lru_list_tail(m, cpu, p, nd, lru)
+        add_page_to_lru_list_tail(m, cpu, p, lv, lru)
         count_vm_events(m, cpu, PGROTATED, 1)
     if active:
         count_vm_events(m, cpu, PGDEACTIVATE, 1)
-    update_page_reclaim_stat(m, nd, page_is_file_cache(m, p), 0)
+    update_page_reclaim_stat(m, lv, page_is_file_cache(m, p), 0)
 
 
 def pagevec_deactivate_file(m: memoryview, cpu: int, pv: int) -> None:
@@ -411,13 +412,13 @@ def pagevec_lazyfree(m: memoryview, cpu: int, pv: int) -> None:
     for i in range(1, m[pv] + 1):
         p = pagevec_page(m, pv, i)
         if can_lazyfree(m, p):
-            nd = page_node(m, p)
+            lv = page_lruvec(m, p)
             lru = LRU_INACTIVE_ANON + (LRU_ACTIVE if m[p] & PG_ACTIVE else 0)
-            del_page_from_lru_list(m, cpu, p, nd, lru)
+            del_page_from_lru_list(m, cpu, p, lv, lru)
             m[p] &= ~(PG_ACTIVE | PG_REFERENCED | PG_SWAPBACKED)
-            add_page_to_lru_list(m, cpu, p, nd, LRU_INACTIVE_FILE)
+            add_page_to_lru_list(m, cpu, p, lv, LRU_INACTIVE_FILE)
             count_vm_events(m, cpu, PGLAZYFREE, hpage_nr_pages(m, p))
-            update_page_reclaim_stat(m, nd, 1, 0)
+            update_page_reclaim_stat(m, lv, 1, 0)
     pagevec_release(m, cpu, pv)
 
 
@@ -468,7 +469,7 @@ def lru_add_page_tail(m: memoryview, cpu: int, p: int, tail: int, head: int) -> 
     huge page isolated, and takes a reference of the small one.
     """
     va = VMEMMAP_START + (page_to_pfn(m, tail) << 6) + 8
-    nd = page_node(m, p)
+    lv = page_lruvec(m, p)
     if head == 0:
         m[tail] |= PG_LRU
     if m[p] & PG_LRU:
@@ -486,6 +487,6 @@ def lru_add_page_tail(m: memoryview, cpu: int, p: int, tail: int, head: int) -> 
         m[head + 1] = va
     else:
         # the huge page is in a pagevec and not yet counted: its parts count for themselves
-        add_page_to_lru_list_tail(m, cpu, tail, nd, page_lru(m, tail))
+        add_page_to_lru_list_tail(m, cpu, tail, lv, page_lru(m, tail))
     if m[p] & PG_UNEVICTABLE == 0:
-        update_page_reclaim_stat(m, nd, 0, 1 if m[tail] & PG_ACTIVE else 0)
+        update_page_reclaim_stat(m, lv, 0, 1 if m[tail] & PG_ACTIVE else 0)

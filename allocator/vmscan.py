@@ -50,13 +50,14 @@ from .layout import (
     PF_SWAPWRITE,
     TASK_FLAGS,
 )
+from .lruvec import LV_REFAULTS, mem_cgroup_lruvec
+from .memcg_tree import Cookie, mem_cgroup_iter
 from .mmzone import (
     MAX_NR_ZONES,
     ND_FLAGS,
     ND_KSWAPD_FAILURES,
     ND_MIN_UNMAPPED,
     ND_NODE_ID,
-    ND_REFAULTS,
     ND_ZONELISTS,
     NR_INACTIVE_ANON,
     NR_INACTIVE_FILE,
@@ -65,7 +66,6 @@ from .mmzone import (
     PGDAT_DIRTY,
     PGDAT_WRITEBACK,
     WMARK_HIGH,
-    WORKINGSET_ACTIVATE,
     Z_MANAGED,
     Z_PGDAT,
     Z_WMARK,
@@ -84,9 +84,10 @@ from .trace import (
     trace,
 )
 from .vm_events import VM_EVENT_NAMES
-from .vmscan_lru import shrink_node_lists
+from .vmscan_lru import shrink_lruvec
 from .vmstat import count_vm_events, node_page_state
 from .watermark import zone_watermark_ok_safe
+from .workingset import refaults
 
 NODE_RECLAIM_PRIORITY = 4
 ALLOCSTALL = VM_EVENT_NAMES.index("allocstall_dma")
@@ -141,6 +142,20 @@ def note_node_state(m: memoryview, cpu: int, nd: int, sc: ScanControl) -> None:
         congestion_wait(m, cpu)
 
 
+def shrink_node_memcgs(m: memoryview, cpu: int, nd: int, sc: ScanControl) -> None:
+    """One round over the groups below the one at its limit, or all: their lists and slabs.
+
+    A group at its limit stops when enough is reclaimed, and the next round goes on from there."""
+    cookie = Cookie(nd, sc.priority)
+    memcg = mem_cgroup_iter(m, sc.memcg, 0, cookie)
+    while memcg:
+        shrink_lruvec(m, cpu, mem_cgroup_lruvec(m, nd, memcg), sc)
+        shrink_slab(m, cpu, sc.gfp_mask, m[nd + ND_NODE_ID], memcg, sc.priority)
+        if sc.memcg and sc.nr_reclaimed >= sc.nr_to_reclaim:
+            break
+        memcg = mem_cgroup_iter(m, sc.memcg, memcg, cookie)
+
+
 def shrink_node(m: memoryview, cpu: int, nd: int, sc: ScanControl) -> bool:
     """Reclaims from a node; True if anything was freed."""
     slab = CPU_BLOCKS + cpu * CPU_WORDS + CPU_RECLAIMED_SLAB
@@ -148,8 +163,7 @@ def shrink_node(m: memoryview, cpu: int, nd: int, sc: ScanControl) -> bool:
     while True:
         sc.reset_round()
         before, scanned = sc.nr_reclaimed, sc.nr_scanned
-        shrink_node_lists(m, cpu, nd, sc)
-        shrink_slab(m, cpu, sc.gfp_mask, m[nd + ND_NODE_ID], sc.memcg, sc.priority)
+        shrink_node_memcgs(m, cpu, nd, sc)
         sc.nr_reclaimed += m[slab]
         m[slab] = 0
         reclaimed = sc.nr_reclaimed - before
@@ -201,9 +215,14 @@ def shrink_zones(m: memoryview, cpu: int, zonelist: int, sc: ScanControl) -> Non
         zr = first_zones_zonelist(m, zr + ZONEREF_WORDS, sc.reclaim_idx, sc.nodemask)
 
 
-def snapshot_refaults(m: memoryview, nd: int) -> None:
-    """Remembers the node's refaults, to see later whether there were new ones."""
-    m[nd + ND_REFAULTS] = node_page_state(m, nd, WORKINGSET_ACTIVATE)
+def snapshot_refaults(m: memoryview, nd: int, root: int) -> None:
+    """Remembers the refaults of the groups below `root` (0: all), to see later whether there were
+    new ones."""
+    memcg = mem_cgroup_iter(m, root, 0)
+    while memcg:
+        lv = mem_cgroup_lruvec(m, nd, memcg)
+        m[lv + LV_REFAULTS] = refaults(m, lv)
+        memcg = mem_cgroup_iter(m, root, memcg)
 
 
 def do_try_to_free_pages(m: memoryview, cpu: int, zonelist: int, sc: ScanControl) -> int:
@@ -223,7 +242,7 @@ def do_try_to_free_pages(m: memoryview, cpu: int, zonelist: int, sc: ScanControl
     zr = first_zones_zonelist(m, zonelist, sc.reclaim_idx, sc.nodemask)
     while m[zr + ZR_ZONE]:
         z = (m[zr + ZR_ZONE] - PAGE_OFFSET) >> 3
-        snapshot_refaults(m, (m[z + Z_PGDAT] - PAGE_OFFSET) >> 3)
+        snapshot_refaults(m, (m[z + Z_PGDAT] - PAGE_OFFSET) >> 3, sc.memcg)
         zr = first_zones_zonelist(m, zr + ZONEREF_WORDS, sc.reclaim_idx, sc.nodemask)
     if sc.nr_reclaimed:
         return sc.nr_reclaimed

@@ -7,8 +7,8 @@ tail of the active list follow (`shrink_active_list`). `get_scan_count` decides 
 each list to look at: by its size and the priority, by swappiness, and by how many of the pages
 scanned lately turned out to be in use.
 
-Pages of zones above the request's, and of other control groups than the one at its limit, are
-passed over and go to the head of their list. `nd` is the word index of a node, `p` of a page.
+Pages of zones above the request's are passed over and go to the head of their list. `nd` is the
+word index of a node, `lv` of one of its sets of lists (lruvec), `p` of a page.
 """
 
 from __future__ import annotations
@@ -22,13 +22,19 @@ from .layout import (
     G_TOTAL_SWAP_PAGES,
     G_TRACE_MASK2,
     G_VM_SWAPPINESS,
-    PAGE_OFFSET,
     SECTION_PAGES,
     VMEMMAP_START,
 )
 from .list_head import list_add, list_del, list_empty
 from .lru_isolate import ISOLATE_UNMAPPED, isolate_lru_page_mode, putback_lru_page
-from .memcg import is_descendant
+from .lruvec import (
+    LV_LISTS,
+    LV_RECENT_ROTATED,
+    LV_RECENT_SCANNED,
+    LV_REFAULTS,
+    lruvec_lru_size,
+    lruvec_node,
+)
 from .mm_inline import (
     add_page_to_lru_list,
     del_page_from_lru_list,
@@ -42,7 +48,6 @@ from .mm_inline import (
 from .mm_struct import VM_EXEC
 from .mm_types import (
     P_COUNTS,
-    P_MEMCG,
     P_NEXT,
     PG_ACTIVE,
     PG_HEAD,
@@ -61,17 +66,12 @@ from .mmzone import (
     LRU_INACTIVE_ANON,
     LRU_INACTIVE_FILE,
     MAX_NR_ZONES,
-    ND_LRU_LISTS,
     ND_NODE_ID,
-    ND_RECENT_ROTATED,
-    ND_RECENT_SCANNED,
-    ND_REFAULTS,
     NR_ACTIVE_FILE,
     NR_FREE_PAGES,
     NR_INACTIVE_FILE,
     NR_ISOLATED_ANON,
     WMARK_HIGH,
-    WORKINGSET_ACTIVATE,
     Z_MANAGED,
     Z_WMARK,
     ZONE_WORDS,
@@ -90,7 +90,7 @@ from .trace import (
 from .vm_events import VM_EVENT_NAMES
 from .vmscan_page import free_page_list, shrink_page_list
 from .vmstat import count_vm_events, mod_node_page_state, node_page_state, zone_page_state
-from .workingset import lruvec_lru_size
+from .workingset import refaults
 
 PGSCAN_SKIP = VM_EVENT_NAMES.index("pgskip_dma")
 PGSCAN_KSWAPD = VM_EVENT_NAMES.index("pgscan_kswapd")
@@ -120,19 +120,13 @@ def page_zonenum(m: memoryview, p: int) -> int:
     return m[p] >> ZONES_PGSHIFT & ZONES_MASK
 
 
-def page_in_memcg(m: memoryview, p: int, root: int) -> bool:
-    """True if the page is charged to control group `root` or one below it."""
-    va = m[p + P_MEMCG]
-    return va != 0 and is_descendant(m, (va - PAGE_OFFSET) >> 3, root)
-
-
 def isolate_lru_pages(
-    m: memoryview, cpu: int, nd: int, nr_to_scan: int, sc: ScanControl, mode: int, lru: int
+    m: memoryview, cpu: int, lv: int, nr_to_scan: int, sc: ScanControl, mode: int, lru: int
 ) -> tuple[list[int], int, int]:
     """Takes pages off the tail of a list: the pages, the small pages in them, pages looked at.
 
     Stops after `nr_to_scan` eligible pages."""
-    head = nd + ND_LRU_LISTS + 2 * lru
+    head = lv + LV_LISTS + 2 * lru
     pages: list[int] = []
     skipped: list[int] = []
     zone_taken = [0] * MAX_NR_ZONES
@@ -143,7 +137,7 @@ def isolate_lru_pages(
         p = list_page(m, m[head + 1])
         zid = page_zonenum(m, p)
         list_del(m, p + P_NEXT)
-        if zid > sc.reclaim_idx or (sc.memcg and not page_in_memcg(m, p, sc.memcg)):
+        if zid > sc.reclaim_idx:
             skipped.append(p)
             zone_skipped[zid] += 1
             continue
@@ -161,7 +155,7 @@ def isolate_lru_pages(
         if zone_skipped[zid]:
             count_vm_events(m, cpu, PGSCAN_SKIP + zid, zone_skipped[zid])
         if zone_taken[zid]:
-            update_lru_size(m, cpu, nd, lru, zid, -zone_taken[zid])
+            update_lru_size(m, cpu, lv, lru, zid, -zone_taken[zid])
     if m[G_TRACE_MASK2] >> (EV_VMSCAN_LRU_ISOLATE - 64) & 1:
         ev, idx, order = EV_VMSCAN_LRU_ISOLATE, sc.reclaim_idx, sc.order
         trace(m, ev, cpu, idx, order, nr_to_scan, total, len(skipped), taken, mode)
@@ -169,16 +163,16 @@ def isolate_lru_pages(
     return pages, taken, total
 
 
-def put_page_back(m: memoryview, cpu: int, nd: int, p: int, free: list[int]) -> bool:
+def put_page_back(m: memoryview, cpu: int, lv: int, p: int, free: list[int]) -> bool:
     """Puts an isolated page on the list that its flags say; False if we held its last reference."""
     m[p] |= PG_LRU
     lru = page_lru(m, p)
-    add_page_to_lru_list(m, cpu, p, nd, lru)
+    add_page_to_lru_list(m, cpu, p, lv, lru)
     m[p + P_COUNTS] -= REF_ONE
     if m[p + P_COUNTS] >> REF_SHIFT:
         return True
     m[p] &= ~(PG_LRU | PG_ACTIVE)
-    del_page_from_lru_list(m, cpu, p, nd, lru)
+    del_page_from_lru_list(m, cpu, p, lv, lru)
     if m[p] & PG_HEAD:
         free_compound(m, cpu, p)
     else:
@@ -186,7 +180,7 @@ def put_page_back(m: memoryview, cpu: int, nd: int, p: int, free: list[int]) -> 
     return False
 
 
-def putback_inactive_pages(m: memoryview, cpu: int, nd: int, pages: list[int]) -> list[int]:
+def putback_inactive_pages(m: memoryview, cpu: int, lv: int, pages: list[int]) -> list[int]:
     """Puts pages that were not reclaimed back on their lists; those to be freed."""
     free: list[int] = []
     for p in pages:
@@ -196,22 +190,23 @@ def putback_inactive_pages(m: memoryview, cpu: int, nd: int, pages: list[int]) -
         active = m[p] & PG_ACTIVE != 0
         nr = hpage_nr_pages(m, p)
         file = page_is_file_cache(m, p)
-        put_page_back(m, cpu, nd, p, free)
+        put_page_back(m, cpu, lv, p, free)
         if active:
-            m[nd + ND_RECENT_ROTATED + file] += nr
+            m[lv + LV_RECENT_ROTATED + file] += nr
     return free
 
 
 def shrink_inactive_list(
-    m: memoryview, cpu: int, nd: int, nr_to_scan: int, sc: ScanControl, lru: int
+    m: memoryview, cpu: int, lv: int, nr_to_scan: int, sc: ScanControl, lru: int
 ) -> int:
     """Reclaims from the tail of an inactive list: pages freed."""
+    nd = lruvec_node(m, lv)
     file = 1 if lru >= LRU_FILE else 0
     lru_add_drain(m, cpu)
     mode = 0 if sc.may_unmap else ISOLATE_UNMAPPED
-    pages, taken, scanned = isolate_lru_pages(m, cpu, nd, nr_to_scan, sc, mode, lru)
+    pages, taken, scanned = isolate_lru_pages(m, cpu, lv, nr_to_scan, sc, mode, lru)
     mod_node_page_state(m, cpu, nd, NR_ISOLATED_ANON + file, taken)
-    m[nd + ND_RECENT_SCANNED + file] += taken
+    m[lv + LV_RECENT_SCANNED + file] += taken
     if not sc.memcg:
         count_vm_events(m, cpu, PGSCAN_KSWAPD if sc.kswapd else PGSCAN_DIRECT, scanned)
     if taken == 0:
@@ -220,7 +215,7 @@ def shrink_inactive_list(
     reclaimed, kept = shrink_page_list(m, cpu, nd, pages, sc, 0, False)
     if not sc.memcg:
         count_vm_events(m, cpu, PGSTEAL_KSWAPD if sc.kswapd else PGSTEAL_DIRECT, reclaimed)
-    free = putback_inactive_pages(m, cpu, nd, kept)
+    free = putback_inactive_pages(m, cpu, lv, kept)
     mod_node_page_state(m, cpu, nd, NR_ISOLATED_ANON + file, -taken)
     free_page_list(m, cpu, free)
     if sc.unqueued_dirty - before[1] == taken:
@@ -237,13 +232,13 @@ def shrink_inactive_list(
 
 
 def move_active_pages(
-    m: memoryview, cpu: int, nd: int, pages: list[int], lru: int, free: list[int]
+    m: memoryview, cpu: int, lv: int, pages: list[int], lru: int, free: list[int]
 ) -> int:
     """Puts pages at the head of a list, in order; small pages moved (move_active_pages_to_lru)."""
     moved = 0
     for p in pages:
         nr = hpage_nr_pages(m, p)
-        if put_page_back(m, cpu, nd, p, free):
+        if put_page_back(m, cpu, lv, p, free):
             moved += nr
     if not lru & LRU_ACTIVE:
         count_vm_events(m, cpu, PGDEACTIVATE, moved)
@@ -251,17 +246,18 @@ def move_active_pages(
 
 
 def shrink_active_list(
-    m: memoryview, cpu: int, nd: int, nr_to_scan: int, sc: ScanControl, lru: int
+    m: memoryview, cpu: int, lv: int, nr_to_scan: int, sc: ScanControl, lru: int
 ) -> None:
     """Moves pages from the tail of an active list to the inactive one.
 
     File pages that are executed and were used stay active."""
+    nd = lruvec_node(m, lv)
     file = 1 if lru >= LRU_FILE else 0
     lru_add_drain(m, cpu)
     mode = 0 if sc.may_unmap else ISOLATE_UNMAPPED
-    pages, taken, scanned = isolate_lru_pages(m, cpu, nd, nr_to_scan, sc, mode, lru)
+    pages, taken, scanned = isolate_lru_pages(m, cpu, lv, nr_to_scan, sc, mode, lru)
     mod_node_page_state(m, cpu, nd, NR_ISOLATED_ANON + file, taken)
-    m[nd + ND_RECENT_SCANNED + file] += taken
+    m[lv + LV_RECENT_SCANNED + file] += taken
     count_vm_events(m, cpu, PGREFILL, scanned)
     stay: list[int] = []
     leave: list[int] = []
@@ -278,10 +274,10 @@ def shrink_active_list(
                 continue
         m[p] = m[p] & ~PG_ACTIVE | PG_WORKINGSET
         leave.append(p)
-    m[nd + ND_RECENT_ROTATED + file] += rotated
+    m[lv + LV_RECENT_ROTATED + file] += rotated
     free: list[int] = []
-    activated = move_active_pages(m, cpu, nd, stay, lru, free)
-    deactivated = move_active_pages(m, cpu, nd, leave, lru - LRU_ACTIVE, free)
+    activated = move_active_pages(m, cpu, lv, stay, lru, free)
+    deactivated = move_active_pages(m, cpu, lv, leave, lru - LRU_ACTIVE, free)
     mod_node_page_state(m, cpu, nd, NR_ISOLATED_ANON + file, -taken)
     free_page_list(m, cpu, free)
     if m[G_TRACE_MASK2] >> (EV_VMSCAN_SHRINK_ACTIVE - 64) & 1:
@@ -296,33 +292,33 @@ def inactive_ratio(inactive: int, active: int) -> int:
 
 
 def inactive_list_is_low(
-    m: memoryview, cpu: int, nd: int, file: int, sc: ScanControl, actual: bool
+    m: memoryview, cpu: int, lv: int, file: int, sc: ScanControl, actual: bool
 ) -> bool:
     """True if the inactive list is too short beside the active one.
 
     `actual`: for reclaim itself, when refaults since the last one shorten the ratio to 0."""
     if not file and m[G_TOTAL_SWAP_PAGES] == 0:
         return False
-    inactive = lruvec_lru_size(m, nd, file * LRU_FILE, sc.reclaim_idx)
-    active = lruvec_lru_size(m, nd, file * LRU_FILE + LRU_ACTIVE, sc.reclaim_idx)
-    refaults = node_page_state(m, nd, WORKINGSET_ACTIVATE)
-    if file and actual and m[nd + ND_REFAULTS] != refaults:
+    inactive = lruvec_lru_size(m, lv, file * LRU_FILE, sc.reclaim_idx)
+    active = lruvec_lru_size(m, lv, file * LRU_FILE + LRU_ACTIVE, sc.reclaim_idx)
+    if file and actual and m[lv + LV_REFAULTS] != refaults(m, lv):
         ratio = 0
     else:
         ratio = inactive_ratio(inactive, active)
     if actual and m[G_TRACE_MASK2] >> (EV_VMSCAN_INACTIVE_LOW - 64) & 1:
-        whole = lruvec_lru_size(m, nd, file * LRU_FILE, MAX_NR_ZONES)
-        whole_active = lruvec_lru_size(m, nd, file * LRU_FILE + LRU_ACTIVE, MAX_NR_ZONES)
-        nid, idx = m[nd + ND_NODE_ID], sc.reclaim_idx
+        whole = lruvec_lru_size(m, lv, file * LRU_FILE, MAX_NR_ZONES)
+        whole_active = lruvec_lru_size(m, lv, file * LRU_FILE + LRU_ACTIVE, MAX_NR_ZONES)
+        nid, idx = m[lruvec_node(m, lv) + ND_NODE_ID], sc.reclaim_idx
         ev = EV_VMSCAN_INACTIVE_LOW
         trace(m, ev, cpu, nid, idx, whole, inactive, whole_active, active, ratio)
         trace_more(m, file, 0, 0, 0)
     return inactive * ratio < active
 
 
-def file_cache_is_tiny(m: memoryview, cpu: int, nd: int, sc: ScanControl) -> bool:
-    """True if only anonymous pages are worth scanning: free memory and file pages together do
-    not reach the high watermarks, and there are inactive anonymous pages enough."""
+def file_cache_is_tiny(m: memoryview, cpu: int, lv: int, sc: ScanControl) -> bool:
+    """True if only anonymous pages are worth scanning: free memory and file pages of the whole
+    node do not reach the high watermarks, and there are inactive anonymous pages enough."""
+    nd = lruvec_node(m, lv)
     free = marks = 0
     for zid in range(MAX_NR_ZONES):
         z = nd + zid * ZONE_WORDS
@@ -330,34 +326,34 @@ def file_cache_is_tiny(m: memoryview, cpu: int, nd: int, sc: ScanControl) -> boo
         if m[z + Z_MANAGED]:
             marks += m[z + Z_WMARK + WMARK_HIGH]
     file = node_page_state(m, nd, NR_ACTIVE_FILE) + node_page_state(m, nd, NR_INACTIVE_FILE)
-    if file + free > marks or inactive_list_is_low(m, cpu, nd, 0, sc, False):
+    if file + free > marks or inactive_list_is_low(m, cpu, lv, 0, sc, False):
         return False
-    return lruvec_lru_size(m, nd, LRU_INACTIVE_ANON, sc.reclaim_idx) >> sc.priority > 0
+    return lruvec_lru_size(m, lv, LRU_INACTIVE_ANON, sc.reclaim_idx) >> sc.priority > 0
 
 
-def scan_balance(m: memoryview, cpu: int, nd: int, sc: ScanControl) -> int:
+def scan_balance(m: memoryview, cpu: int, lv: int, sc: ScanControl) -> int:
     """Which lists to scan: one of SCAN_."""
     swappiness = m[G_VM_SWAPPINESS]
     if not sc.may_swap or m[G_NR_SWAP_PAGES] <= 0 or (sc.memcg and not swappiness):
         return SCAN_FILE
     if not sc.priority and swappiness:
         return SCAN_EQUAL
-    if not sc.memcg and file_cache_is_tiny(m, cpu, nd, sc):
+    if not sc.memcg and file_cache_is_tiny(m, cpu, lv, sc):
         return SCAN_ANON
-    if not inactive_list_is_low(m, cpu, nd, 1, sc, False):
-        if lruvec_lru_size(m, nd, LRU_INACTIVE_FILE, sc.reclaim_idx) >> sc.priority:
+    if not inactive_list_is_low(m, cpu, lv, 1, sc, False):
+        if lruvec_lru_size(m, lv, LRU_INACTIVE_FILE, sc.reclaim_idx) >> sc.priority:
             return SCAN_FILE
     return SCAN_FRACT
 
 
-def scan_fractions(m: memoryview, nd: int) -> tuple[int, int]:
+def scan_fractions(m: memoryview, lv: int) -> tuple[int, int]:
     """The weights of anonymous and file pages, from swappiness and recent use."""
     weights = [0, 0]
     prio = (m[G_VM_SWAPPINESS], 200 - m[G_VM_SWAPPINESS])
     for file in (0, 1):
-        size = lruvec_lru_size(m, nd, file * LRU_FILE, MAX_NR_ZONES)
-        size += lruvec_lru_size(m, nd, file * LRU_FILE + LRU_ACTIVE, MAX_NR_ZONES)
-        scanned, rotated = nd + ND_RECENT_SCANNED + file, nd + ND_RECENT_ROTATED + file
+        size = lruvec_lru_size(m, lv, file * LRU_FILE, MAX_NR_ZONES)
+        size += lruvec_lru_size(m, lv, file * LRU_FILE + LRU_ACTIVE, MAX_NR_ZONES)
+        scanned, rotated = lv + LV_RECENT_SCANNED + file, lv + LV_RECENT_ROTATED + file
         if m[scanned] > size // 4:
             m[scanned] //= 2
             m[rotated] //= 2
@@ -365,16 +361,16 @@ def scan_fractions(m: memoryview, nd: int) -> tuple[int, int]:
     return weights[0], weights[1]
 
 
-def get_scan_count(m: memoryview, cpu: int, nd: int, sc: ScanControl) -> tuple[list[int], int]:
+def get_scan_count(m: memoryview, cpu: int, lv: int, sc: ScanControl) -> tuple[list[int], int]:
     """Pages to scan of each of the four lists, and the pages on the lists that are considered."""
-    balance = scan_balance(m, cpu, nd, sc)
-    fraction = scan_fractions(m, nd) if balance == SCAN_FRACT else (0, 0)
+    balance = scan_balance(m, cpu, lv, sc)
+    fraction = scan_fractions(m, lv) if balance == SCAN_FRACT else (0, 0)
     denominator = fraction[0] + fraction[1] + 1
     counts = []
     lru_pages = 0
     for lru in range(LRU_ACTIVE_FILE + 1):
         file = 1 if lru >= LRU_FILE else 0
-        size = lruvec_lru_size(m, nd, lru, sc.reclaim_idx)
+        size = lruvec_lru_size(m, lv, lru, sc.reclaim_idx)
         scan = size >> sc.priority
         if balance == SCAN_FRACT:
             scan = (scan * fraction[file] + denominator - 1) // denominator
@@ -386,14 +382,14 @@ def get_scan_count(m: memoryview, cpu: int, nd: int, sc: ScanControl) -> tuple[l
 
 
 def shrink_list(
-    m: memoryview, cpu: int, nd: int, lru: int, nr_to_scan: int, sc: ScanControl
+    m: memoryview, cpu: int, lv: int, lru: int, nr_to_scan: int, sc: ScanControl
 ) -> int:
     """Scans a list: pages freed."""
     if lru & LRU_ACTIVE:
-        if inactive_list_is_low(m, cpu, nd, 1 if lru >= LRU_FILE else 0, sc, True):
-            shrink_active_list(m, cpu, nd, nr_to_scan, sc, lru)
+        if inactive_list_is_low(m, cpu, lv, 1 if lru >= LRU_FILE else 0, sc, True):
+            shrink_active_list(m, cpu, lv, nr_to_scan, sc, lru)
         return 0
-    return shrink_inactive_list(m, cpu, nd, nr_to_scan, sc, lru)
+    return shrink_inactive_list(m, cpu, lv, nr_to_scan, sc, lru)
 
 
 def adjust_targets(counts: list[int], targets: list[int]) -> bool:
@@ -415,9 +411,9 @@ def adjust_targets(counts: list[int], targets: list[int]) -> bool:
     return True
 
 
-def shrink_node_lists(m: memoryview, cpu: int, nd: int, sc: ScanControl) -> int:
-    """Scans the node's lists once as `sc` says (shrink_node_memcg); the pages considered."""
-    counts, lru_pages = get_scan_count(m, cpu, nd, sc)
+def shrink_lruvec(m: memoryview, cpu: int, lv: int, sc: ScanControl) -> int:
+    """Scans a set of lists once as `sc` says; the pages considered (shrink_node_memcg)."""
+    counts, lru_pages = get_scan_count(m, cpu, lv, sc)
     targets = list(counts)
     adjusted = not sc.memcg and not sc.kswapd and sc.priority == DEF_PRIORITY
     reclaimed = 0
@@ -426,13 +422,13 @@ def shrink_node_lists(m: memoryview, cpu: int, nd: int, sc: ScanControl) -> int:
             if counts[lru]:
                 chunk = min(counts[lru], SWAP_CLUSTER_MAX)
                 counts[lru] -= chunk
-                reclaimed += shrink_list(m, cpu, nd, lru, chunk, sc)
+                reclaimed += shrink_list(m, cpu, lv, lru, chunk, sc)
         if reclaimed < sc.nr_to_reclaim or adjusted:
             continue
         if not adjust_targets(counts, targets):
             break
         adjusted = True
     sc.nr_reclaimed += reclaimed
-    if inactive_list_is_low(m, cpu, nd, 0, sc, True):
-        shrink_active_list(m, cpu, nd, SWAP_CLUSTER_MAX, sc, LRU_ACTIVE_ANON)
+    if inactive_list_is_low(m, cpu, lv, 0, sc, True):
+        shrink_active_list(m, cpu, lv, SWAP_CLUSTER_MAX, sc, LRU_ACTIVE_ANON)
     return lru_pages

@@ -45,7 +45,7 @@ from .layout import (
     PAGE_OFFSET,
 )
 from .list_head import list_add, list_del, list_init
-from .mm_inline import page_to_pfn, unlock_page, va_to_page
+from .mm_inline import page_to_pfn, unlock_page
 from .mm_types import (
     P_FLAGS,
     P_INDEX,
@@ -65,7 +65,6 @@ from .xarray import (
     PAGECACHE_TAG_TOWRITE,
     PAGECACHE_TAG_WRITEBACK,
     xa_find,
-    xa_load,
     xa_marked,
     xa_set_mark,
 )
@@ -132,7 +131,11 @@ def tag_pages_for_writeback(m: memoryview, mapping: int, first: int, last: int) 
 
 
 def write_one(m: memoryview, cpu: int, mapping: int, p: int, sync: int) -> int:
-    """Writes a dirty page of the file if it still is one: 0 or a negative errno. Hot."""
+    """Writes a dirty page of the file if it still is one: 1, 0 if there was nothing to write, or a
+    negative errno. Hot.
+
+    A page that a caller further up has locked, while the flusher runs in its place, is left.
+    """
     if not lock_page_wait(m, cpu, p):
         return 0
     if m[p + P_MAPPING] != PAGE_OFFSET + (mapping << 3) or m[p + P_FLAGS] & PG_DIRTY == 0:
@@ -146,7 +149,7 @@ def write_one(m: memoryview, cpu: int, mapping: int, p: int, sync: int) -> int:
     if not clear_page_dirty_for_io(m, cpu, p):
         unlock_page(m, p)
         return 0
-    return file_writepage(m, cpu, p)
+    return file_writepage(m, cpu, p) or 1
 
 
 def write_cache_pages(
@@ -166,13 +169,11 @@ def write_cache_pages(
     index = xa_find(m, xa, index, last, tag)
     while index >= 0:
         done_index = index + 1
-        p = va_to_page(m, xa_load(m, xa, index))
-        dirty = m[p + P_FLAGS] & PG_DIRTY
-        find_get_page(m, mapping, index)
-        failed = write_one(m, cpu, mapping, p, sync)
+        p = find_get_page(m, mapping, index)
+        said = write_one(m, cpu, mapping, p, sync)
         put_page_p(m, cpu, p)
-        wrote += 1 if dirty and failed == 0 else 0
-        if failed or (wrote >= nr and sync == WB_SYNC_NONE):
+        wrote += 1 if said > 0 else 0
+        if said < 0 or (wrote >= nr and sync == WB_SYNC_NONE):
             break
         index = xa_find(m, xa, index + 1, last, tag)
     if cyclic:

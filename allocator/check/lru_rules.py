@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ..layout import G_MM_INIT_DONE
+from ..layout import G_MM_INIT_DONE, MEM_CGROUP_WORDS, MEM_CGROUPS, va_of_word
+from ..lruvec import LV_LISTS, MC_NODEINFO, PN_LRU_ZONE_SIZE, PN_LRUVEC, PN_WORDS
+from ..memcg_tree import groups
 from ..mm_inline import COMPOUND_MAPCOUNT, PG_SWAPCACHE
 from ..mm_types import (
     COMPOUND_MAPCOUNT_SHIFT,
     MAPCOUNT_MASK,
     P_FLAGS,
     P_MAPPING,
+    P_MEMCG,
     P_NEXT,
     P_PREV,
     PAGE_MAPPING_ANON,
@@ -37,7 +40,9 @@ from ..mm_types import (
 from ..mmzone import (
     LRU_FILE,
     LRU_UNEVICTABLE,
-    ND_LRU_LISTS,
+    MAX_NR_ZONES,
+    ND_LRUVEC,
+    ND_MEMCG_LRU,
     ND_PER_CPU_NODESTATS,
     ND_VM_STAT,
     NODE_STAT_NAMES,
@@ -72,6 +77,7 @@ RULES = {
     "lru-doubled": "no LRU list runs into another",
     "lru-flag": "the pages on LRU lists are just those with PG_lru",
     "lru-place": "a page is on the LRU list of its node that its flags say",
+    "memcg-lru-size": "a control group counts its pages on each list, a node those of all groups",
     "node-lru-counter": "a node's page counters, with their deltas, are the numbers of such pages",
     "zone-lru-counter": "a zone's page counters, with their deltas, are the numbers of such pages",
 }
@@ -93,15 +99,63 @@ def small_pages(check: Check, at: npt.NDArray[np.intp]) -> Ids:
     return size
 
 
+def group_number(memcg: int) -> int:
+    """Number of a control group in the table."""
+    return (memcg - MEM_CGROUPS) // MEM_CGROUP_WORDS
+
+
+def lruvecs(check: Check) -> list[tuple[int, int, int]]:
+    """Node number, control group (word index; 0: the root) and word index of all sets of lists."""
+    found = [(nid, 0, nd + ND_LRUVEC) for nid, nd in check.nodes.items()]
+    for memcg in groups(check.m):
+        table = check.structure(check.m[memcg + MC_NODEINFO], 1)
+        if memcg == MEM_CGROUPS or table < 0:
+            continue
+        for nid in check.nodes:
+            pn = check.structure(check.m[table + nid], PN_WORDS)
+            if pn >= 0:
+                found.append((nid, memcg, pn + PN_LRUVEC))
+    return found
+
+
+def check_group_sizes(check: Check) -> None:
+    """What groups count as theirs, by list and zone, and each node's sum of it."""
+    frames = check.frames
+    listed = np.flatnonzero((frames.flags & PG_LRU != 0) & ~frames.tail & ~check.free)
+    charged = frames.column(listed, P_MEMCG)
+    lists, size = page_lists(frames.flags[listed]), small_pages(check, listed)
+    items = (frames.ids[listed] & 3) * NR_LRU_LISTS + lists
+    nids = frames.ids[listed] >> 2
+    count = MAX_NR_ZONES * NR_LRU_LISTS
+    sums = {nid: np.zeros(count, dtype=np.int64) for nid in check.nodes}
+    for nid, memcg, lv in lruvecs(check):
+        if memcg == 0:
+            continue
+        mine = (charged == va_of_word(memcg)) & (nids == nid)
+        due = np.bincount(items[mine], size[mine], count).astype(np.int64)
+        sums[nid] += due
+        at = lv - PN_LRUVEC + PN_LRU_ZONE_SIZE
+        for item in np.flatnonzero(check.q[at : at + count] != due).tolist():
+            text = f"lru_zone_size[{item}] is {check.m[at + item]}, there are {int(due[item])}"
+            check.add("memcg-lru-size", f"control group {group_number(memcg)}", text, at + item)
+    for nid, nd in check.nodes.items():
+        at = nd + ND_MEMCG_LRU
+        for item in np.flatnonzero(check.q[at : at + count] != sums[nid]).tolist():
+            text = f"memcg_lru_size[{item}] is {check.m[at + item]}, due {int(sums[nid][item])}"
+            check.add("memcg-lru-size", f"node {nid}", text, at + item)
+
+
 def check_lists(check: Check) -> None:
     """The lists' links, and who is on them."""
     frames = check.frames
     flagged = np.flatnonzero((frames.flags & PG_LRU != 0) & ~frames.tail & ~check.free)
+    sets = lruvecs(check)
     heads, names = [], []
-    for nid, nd in check.nodes.items():
+    for nid, memcg, lv in sets:
+        whose = f"node {nid}'s" + (f" control group {group_number(memcg)}'s" if memcg else "")
         for lru, name in enumerate(LIST_NAMES):
-            heads.append(nd + ND_LRU_LISTS + 2 * lru)
-            names.append(f"node {nid}'s {name} list")
+            heads.append(lv + LV_LISTS + 2 * lru)
+            names.append(f"{whose} {name} list")
     lists = verify_lists(
         check,
         np.array(heads, dtype=np.int64),
@@ -115,8 +169,11 @@ def check_lists(check: Check) -> None:
     on, head = lists.pages[lists.head >= 0], lists.head[lists.head >= 0]
     bare = frames.flags[on] & PG_LRU == 0
     check.add_frames("lru-flag", on[bare], "is on an LRU list without PG_lru", P_FLAGS)
-    nids = np.array(list(check.nodes), dtype=np.int64)[head // NR_LRU_LISTS]
+    nids = np.array([nid for nid, _, _ in sets], dtype=np.int64)[head // NR_LRU_LISTS]
+    vas = [va_of_word(memcg) if memcg else 0 for _, memcg, _ in sets]
+    owners = np.array(vas, dtype=np.int64)[head // NR_LRU_LISTS]
     wrong = (page_lists(frames.flags[on]) != head % NR_LRU_LISTS) | (frames.ids[on] >> 2 != nids)
+    wrong |= frames.column(on, P_MEMCG) != owners
     places = dict(zip(on[wrong].tolist(), head[wrong].tolist(), strict=True))
     check.add_frames(
         "lru-place", on[wrong], lambda i: f"is on {names[places[i]]}, its flags say another", P_NEXT
@@ -233,6 +290,7 @@ def run(check: Check) -> None:
     if not check.m[G_MM_INIT_DONE]:
         return
     check_lists(check)
+    check_group_sizes(check)
     check_counters(check)
 
 

@@ -76,7 +76,8 @@ from ..mm_types import (
     PG_SWAPBACKED,
     REF_ONE,
 )
-from ..mmzone import LRU_INACTIVE_ANON, MAX_ORDER, ND_LRU_LISTS, NR_LRU_LISTS
+from ..mmzone import LRU_INACTIVE_ANON, MAX_ORDER, ND_LRUVEC
+from ..page_init import pgdat_init_internals
 from ..pagevec import PAGEVEC_SIZE, PV_ADD, PV_SCRATCH, PV_TO_FREE, PVECS_WORDS, pagevec_add
 from ..rbtree import IT_LAST, IT_START, interval_tree_insert
 from ..swap import lru_add_drain_all
@@ -197,8 +198,7 @@ def prepare(
     m[G_STATIC_KEYS] |= KEY_SCRIPTED_RECLAIM
     for nid in range(MAX_NUMNODES):
         if (nd := guest.node(nid)) >= 0:
-            for lru in range(NR_LRU_LISTS):
-                list_init(m, nd + ND_LRU_LISTS + 2 * lru)
+            pgdat_init_internals(m, nd)
     listed = lru_frames(before)
     waiting = [] if after is None else waiting_for_lru(before, after)
     queued = sorted(set(waiting) - migrated_to(run["ops"]))[: PAGEVEC_SIZE - 1]
@@ -214,7 +214,7 @@ def prepare(
         p = mapping.add(pfn)
         nd = guest.node(m[p + P_FLAGS] >> NODES_PGSHIFT & NODES_MASK)
         m[p + P_FLAGS] |= PG_LRU
-        add_page_to_lru_list(m, cpu, p, nd, LRU_INACTIVE_ANON)
+        add_page_to_lru_list(m, cpu, p, nd + ND_LRUVEC, LRU_INACTIVE_ANON)
     for pfn in queued:
         p = mapping.add(pfn)
         m[p + P_COUNTS] += REF_ONE

@@ -8,10 +8,10 @@ from allocator.dirty_sysctl import dirty_defaults
 from allocator.file_io import name_words, vfs_read, vfs_write
 from allocator.fs import INODE_MAPPING, file_inode
 from allocator.layout import SECTION_PAGES
-from allocator.list_head import list_init
 from allocator.mm_inline import memmap_index_init, va_to_page
-from allocator.mmzone import ND_LRU_LISTS, NR_LRU_LISTS, ZONE_NORMAL, ZONE_WORDS
+from allocator.mmzone import ZONE_NORMAL, ZONE_WORDS
 from allocator.page_cache import find_get_page
+from allocator.page_init import pgdat_init_internals
 from allocator.pagecache import pagecache_init
 from allocator.pagevec import put_page_p
 from allocator.slab_common import kmem_cache_init
@@ -31,9 +31,7 @@ class Disk:
         self.memory: PhysicalMemory = self.tiny.memory
         m = self.m = self.tiny.m
         for z in self.tiny.zones:
-            nd = z - ZONE_NORMAL * ZONE_WORDS
-            for lru in range(NR_LRU_LISTS):
-                list_init(m, nd + ND_LRU_LISTS + 2 * lru)
+            pgdat_init_internals(m, z - ZONE_NORMAL * ZONE_WORDS)
         dirty_defaults(m)
         for start in (kmem_cache_init, memmap_index_init, swap_setup, pagecache_init):
             assert start(m, 0) == 0

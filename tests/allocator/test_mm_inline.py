@@ -46,7 +46,7 @@ from allocator.mm_types import (
     PG_SWAPBACKED,
     PG_UNEVICTABLE,
 )
-from allocator.mmzone import ND_LRU_LISTS, NR_ZONE_LRU_BASE
+from allocator.mmzone import ND_LRU_LISTS, ND_LRUVEC, NR_ZONE_LRU_BASE
 from allocator.vmstat import zone_page_state_snapshot
 from tests.allocator.process_support import Lab, fresh_lab
 
@@ -150,9 +150,9 @@ def test_lists_take_at_the_head_or_tail_and_count_small_pages(lab: Lab) -> None:
     head = nd + ND_LRU_LISTS + 2 * 2
     z = lab.zone_of(a)
     before = zone_page_state_snapshot(m, z, NR_ZONE_LRU_BASE + 2)
-    add_page_to_lru_list(m, 0, a, nd, 2)
-    add_page_to_lru_list_tail(m, 0, b, nd, 2)
-    add_page_to_lru_list(m, 0, huge, nd, 2)
+    add_page_to_lru_list(m, 0, a, nd + ND_LRUVEC, 2)
+    add_page_to_lru_list_tail(m, 0, b, nd + ND_LRUVEC, 2)
+    add_page_to_lru_list(m, 0, huge, nd + ND_LRUVEC, 2)
     order = []
     va = m[head]
     while va != va_of_word(head):
@@ -161,7 +161,7 @@ def test_lists_take_at_the_head_or_tail_and_count_small_pages(lab: Lab) -> None:
     assert order == [huge, a, b]
     assert zone_page_state_snapshot(m, z, NR_ZONE_LRU_BASE + 2) == before + 10
     for p in order:
-        del_page_from_lru_list(m, 0, p, nd, 2)
+        del_page_from_lru_list(m, 0, p, nd + ND_LRUVEC, 2)
     assert m[head] == va_of_word(head)
     assert zone_page_state_snapshot(m, z, NR_ZONE_LRU_BASE + 2) == before
 
@@ -171,7 +171,7 @@ def test_a_page_that_is_freed_leaves_its_list(lab: Lab) -> None:
     p = lab.new_page()
     nd = page_node(m, p)
     m[p] |= PG_LRU | PG_ACTIVE
-    add_page_to_lru_list(m, 0, p, nd, 3)
+    add_page_to_lru_list(m, 0, p, nd + ND_LRUVEC, 3)
     m[p + P_COUNTS] = MAPCOUNT_MASK
     page_cache_release(m, 0, p)
     assert m[p] & (PG_LRU | PG_ACTIVE) == 0

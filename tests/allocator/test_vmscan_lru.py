@@ -18,6 +18,7 @@ from allocator.mmzone import (
     LRU_ACTIVE_FILE,
     LRU_INACTIVE_ANON,
     LRU_INACTIVE_FILE,
+    ND_LRUVEC,
     ND_RECENT_ROTATED,
     ND_RECENT_SCANNED,
 )
@@ -97,7 +98,7 @@ def test_what_is_scanned_follows_swap_priority_and_swappiness(
     lab, nd = lab_with_pages(8)
     lab.m[G_NR_SWAP_PAGES], lab.m[G_VM_SWAPPINESS] = slots, swappiness
     sc = ScanControl(GFP_KERNEL, priority=priority, may_swap=may_swap)
-    assert scan_balance(lab.m, 0, nd, sc) == balance
+    assert scan_balance(lab.m, 0, nd + ND_LRUVEC, sc) == balance
 
 
 def test_lists_of_pages_lately_in_use_are_scanned_less() -> None:
@@ -106,23 +107,25 @@ def test_lists_of_pages_lately_in_use_are_scanned_less() -> None:
     m[G_VM_SWAPPINESS] = 60
     for i in (0, 1):
         m[nd + ND_RECENT_SCANNED + i] = m[nd + ND_RECENT_ROTATED + i] = 0
-    assert scan_fractions(m, nd) == (60, 140)
+    assert scan_fractions(m, nd + ND_LRUVEC) == (60, 140)
     m[nd + ND_RECENT_SCANNED], m[nd + ND_RECENT_ROTATED] = 1, 1
-    assert scan_fractions(m, nd)[0] == 60
+    assert scan_fractions(m, nd + ND_LRUVEC)[0] == 60
     m[nd + ND_RECENT_SCANNED], m[nd + ND_RECENT_ROTATED] = 2, 0
-    assert scan_fractions(m, nd)[0] == 180
+    assert scan_fractions(m, nd + ND_LRUVEC)[0] == 180
     m[nd + ND_RECENT_SCANNED], m[nd + ND_RECENT_ROTATED] = 100, 50
-    assert scan_fractions(m, nd)[0] == 60 * 51 // 26  # halved: more than a quarter of the list
+    assert (
+        scan_fractions(m, nd + ND_LRUVEC)[0] == 60 * 51 // 26
+    )  # halved: more than a quarter of the list
     assert (m[nd + ND_RECENT_SCANNED], m[nd + ND_RECENT_ROTATED]) == (50, 25)
 
 
 def test_priority_is_the_part_of_a_list_that_is_looked_at() -> None:
     lab, nd = lab_with_pages(300)
     total = length(lab, LRU_ACTIVE_ANON) + length(lab, LRU_INACTIVE_ANON)
-    counts, pages = get_scan_count(lab.m, 0, nd, ScanControl(GFP_KERNEL, priority=0))
+    counts, pages = get_scan_count(lab.m, 0, nd + ND_LRUVEC, ScanControl(GFP_KERNEL, priority=0))
     assert counts[LRU_ACTIVE_ANON] + counts[LRU_INACTIVE_ANON] == total == 300
     assert pages == 300 + counts[LRU_ACTIVE_FILE] + counts[LRU_INACTIVE_FILE]
-    halved, _ = get_scan_count(lab.m, 0, nd, ScanControl(GFP_KERNEL, priority=2))
+    halved, _ = get_scan_count(lab.m, 0, nd + ND_LRUVEC, ScanControl(GFP_KERNEL, priority=2))
     assert sum(halved) <= total // 4
 
 
@@ -131,7 +134,7 @@ def test_pages_of_zones_above_the_request_go_to_the_head_untaken() -> None:
     lru = LRU_ACTIVE_ANON if length(lab, LRU_ACTIVE_ANON) else LRU_INACTIVE_ANON
     before = length(lab, lru)
     sc = ScanControl(GFP_KERNEL, reclaim_idx=-1)
-    pages, taken, scanned = isolate_lru_pages(lab.m, 0, nd, 8, sc, 0, lru)
+    pages, taken, scanned = isolate_lru_pages(lab.m, 0, nd + ND_LRUVEC, 8, sc, 0, lru)
     assert (pages, taken, scanned) == ([], 0, before)
     assert length(lab, lru) == before
 
@@ -141,7 +144,7 @@ def test_oldest_pages_of_the_active_list_are_deactivated() -> None:
     lab.m[G_TOTAL_SWAP_PAGES] = 4096
     active = length(lab, LRU_ACTIVE_ANON)
     assert active == 100, "new anonymous pages begin on the active list"
-    shrink_active_list(lab.m, 0, nd, 32, ScanControl(GFP_KERNEL), LRU_ACTIVE_ANON)
+    shrink_active_list(lab.m, 0, nd + ND_LRUVEC, 32, ScanControl(GFP_KERNEL), LRU_ACTIVE_ANON)
     assert length(lab, LRU_ACTIVE_ANON) == active - 32
     assert length(lab, LRU_INACTIVE_ANON) == 32
     lab.check()

@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allocator.layout import NODE_DATA, PAGE_OFFSET
+from allocator.lruvec import lruvec_lru_size
 from allocator.mm_types import PG_ACTIVE, PG_WORKINGSET
 from allocator.mmzone import (
     LRU_ACTIVE_FILE,
     ND_INACTIVE_AGE,
+    ND_LRUVEC,
     WORKINGSET_ACTIVATE,
     WORKINGSET_REFAULT,
     WORKINGSET_RESTORE,
@@ -19,7 +21,6 @@ from allocator.mmzone import (
 from allocator.swap import lru_add_drain, lru_cache_add
 from allocator.workingset import (
     EVICTION_BITS,
-    lruvec_lru_size,
     pack_shadow,
     shadow_eviction,
     shadow_nid,
@@ -56,9 +57,9 @@ def active_files(lab: Lab, n: int) -> None:
 
 def test_list_sizes_are_exact_whatever_the_cpus_hold_back(lab: Lab) -> None:
     active_files(lab, 7)
-    assert lruvec_lru_size(lab.m, node(lab), LRU_ACTIVE_FILE, 3) == 7
-    assert lruvec_lru_size(lab.m, node(lab), LRU_ACTIVE_FILE, 0) == 0
-    assert lruvec_lru_size(lab.m, node(lab, 1), LRU_ACTIVE_FILE, 3) == 0
+    assert lruvec_lru_size(lab.m, node(lab) + ND_LRUVEC, LRU_ACTIVE_FILE, 3) == 7
+    assert lruvec_lru_size(lab.m, node(lab) + ND_LRUVEC, LRU_ACTIVE_FILE, 0) == 0
+    assert lruvec_lru_size(lab.m, node(lab, 1) + ND_LRUVEC, LRU_ACTIVE_FILE, 3) == 0
 
 
 @pytest.mark.parametrize(("distance", "activated"), [(0, True), (10, True), (11, False)])

@@ -6,6 +6,7 @@ from __future__ import annotations
 from allocator.address_space import AS_I_PAGES, AS_WRITEBACK_INDEX
 from allocator.blockdev import BD_BAD_COUNT, BD_BAD_FIRST, BD_WRITES, blk_wait_any, block_devices
 from allocator.flatfs import DI_SIZE, disk_inode, flatfs_block, fs_base
+from allocator.flusher import wakeup_flusher_threads
 from allocator.fs import I_DIRTY, INODE_INO, INODE_SIZE, INODE_STATE
 from allocator.mm_types import P_FLAGS, PG_DIRTY, PG_LOCKED, PG_WRITEBACK
 from allocator.page_dirty import set_page_dirty
@@ -125,6 +126,17 @@ def test_a_visit_that_could_not_write_everything_keeps_the_file_on_a_list() -> N
         continue
     assert writeback_single_inode(m, 0, inode, 99, WB_SYNC_NONE) == 5
     assert m[inode + INODE_STATE] & I_DIRTY == 0
+
+
+def test_a_page_that_somebody_up_the_stack_has_locked_is_no_progress() -> None:
+    disk = Disk()
+    m = disk.m
+    file = disk.file("f", bytes(3 * PAGE))
+    p = disk.page(file, 1)
+    m[p + P_FLAGS] |= PG_LOCKED
+    assert wakeup_flusher_threads(m, 0) == 3, "two pages, one record"
+    assert wakeup_flusher_threads(m, 0) == 0
+    assert dirty_pages(disk, file, 3) == [1]
 
 
 def test_a_file_cut_short_before_its_page_is_written_writes_nothing() -> None:
