@@ -67,6 +67,7 @@ HOT_MODULES = (
     "page_alloc",
     "mempolicy",
     "exact",
+    "lruvec",
     "mm_inline",
     "memcg_charge",
     "deferred_split",

@@ -43,6 +43,7 @@ from .mm_inline import (
     lock_page,
     page_anon,
     page_to_pfn,
+    total_mapcount,
     trylock_page,
     unlock_page,
 )
@@ -88,6 +89,7 @@ from .mm_types import (
     P_MAPPING,
     P_PRIVATE,
     PAGE_MAPPING_ANON,
+    PG_HEAD,
     PG_HWPOISON,
     PG_MLOCKED,
     PG_UPTODATE,
@@ -253,7 +255,8 @@ def do_wp_page(m: memoryview, cpu: int, mm: int, vma: int, address: int, pte: in
         head = compound_head(m, p)
         if trylock_page(m, head):
             reuse = reuse_swap_page(m, cpu, p)
-            if reuse:
+            # other parts of a huge page may still be mapped by others, who must find it
+            if reuse and (m[head] & PG_HEAD == 0 or total_mapcount(m, head) == 1):
                 page_move_anon_rmap(m, p, vma)
             unlock_page(m, head)
             if reuse:

@@ -180,3 +180,23 @@ def test_a_page_that_reclaim_takes_while_it_is_copied_is_read_back_and_copied_th
     assert taken == [True]
     assert (proc.read(start, 6), child.read(start, 6)) == (b"parent", b"paient")
     sound(proc.kernel)
+
+
+def test_a_huge_page_whose_parts_two_processes_map_stays_where_both_find_it() -> None:
+    kernel = boot()
+    kernel.transparent_hugepage("always")
+    parent = kernel.create_process("parent")
+    start = -(-parent.mmap(4 << 20) // (2 << 20)) * (2 << 20)
+    parent.write(start, b"whole")
+    parent.munmap(start + 6 * PAGE, (2 << 20) - 6 * PAGE)
+    child = parent.fork()
+    parent.munmap(start + 2 * PAGE, 4 * PAGE)
+    child.munmap(start, 2 * PAGE)
+    # nobody else maps the small page, so it is not copied; but the page is not the child's alone
+    page = child.page(start + 2 * PAGE)
+    child.write(start + 2 * PAGE, b"mine")
+    assert child.page(start + 2 * PAGE) == page
+    sound(kernel)
+    parent.exit()
+    child.write(start + 3 * PAGE, b"all mine")
+    sound(kernel)
