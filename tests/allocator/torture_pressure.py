@@ -239,7 +239,13 @@ class PressureOperations(World):
         """More swap space."""
         if len(self.areas) < MAX_AREAS:
             pages = self.random.choice([300, 1000, self.all_pages // 2])
-            self.areas.append(self.kernel.swapon(pages, self.random.choice([-1, -1, 5])))
+            try:
+                self.areas.append(self.kernel.swapon(pages, self.random.choice([-1, -1, 5])))
+            except BadRequest as refusal:
+                # no memory for the map of its slots
+                if "ENOMEM" not in str(refusal):
+                    raise
+                self.count("swapon refused")
 
     def op_swap_off(self) -> None:
         """Less swap space, if there is room for what is in it."""
