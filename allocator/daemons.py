@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from .errors import KernelOops
 from .kswapd import run_daemons
+from .kswapd_wake import KSWAPD_ASLEEP, KSWAPD_NAPS
 from .layout import (
     CPU_BLOCKS,
     CPU_EVENTS,
     CPU_WORDS,
+    G_CLOCK,
     G_MM_INIT_DONE,
     G_NR_CPU_IDS,
+    G_NUM_POISONED_PAGES,
     G_PANIC,
     G_TASKS,
     MAX_NUMNODES,
@@ -26,7 +29,7 @@ from .layout import (
     word_of_va,
 )
 from .mm_struct import TASK_TASKS
-from .mmzone import MAX_NR_ZONES, ND_KCOMPACTD_ORDER, ND_KSWAPD_CLASSZONE
+from .mmzone import ND_KCOMPACTD_WOKEN, ND_KSWAPD_NAP_END, ND_KSWAPD_STATE
 from .slowpath_sleep import PANIC_TEXT
 from .vm_events import VM_EVENT_NAMES
 
@@ -39,16 +42,19 @@ class Daemons:
     def __init__(self, m: memoryview) -> None:
         self.m = m
         self._nodes = [word_of_va(va) for va in m[NODE_DATA : NODE_DATA + MAX_NUMNODES] if va]
-        self._kills = self._oom_kills()
+        self._kills = self._causes()
         self.turns = 0
         """How many turns they have had."""
 
     @property
     def pending(self) -> bool:
-        """True if kswapd or kcompactd of some node has been woken."""
+        """True if kswapd or kcompactd of some node has been woken, or kswapd's nap is over."""
         m = self.m
         for nd in self._nodes:
-            if m[nd + ND_KSWAPD_CLASSZONE] < MAX_NR_ZONES or m[nd + ND_KCOMPACTD_ORDER] > 0:
+            state = m[nd + ND_KSWAPD_STATE]
+            if state == KSWAPD_NAPS and m[G_CLOCK] < m[nd + ND_KSWAPD_NAP_END]:
+                state = KSWAPD_ASLEEP
+            if state or m[nd + ND_KCOMPACTD_WOKEN]:
                 return bool(m[G_MM_INIT_DONE])
         return False
 
@@ -69,13 +75,15 @@ class Daemons:
         if self.m[G_PANIC]:
             raise KernelOops(self.panic)
 
-    def _oom_kills(self) -> int:
-        blocks = range(self.m[G_NR_CPU_IDS])
-        return sum(self.m[CPU_BLOCKS + cpu * CPU_WORDS + OOM_KILL] for cpu in blocks)
+    def _causes(self) -> int:
+        m = self.m
+        oom = sum(m[CPU_BLOCKS + cpu * CPU_WORDS + OOM_KILL] for cpu in range(m[G_NR_CPU_IDS]))
+        return oom + m[G_NUM_POISONED_PAGES]
 
     def victims(self) -> list[int]:
-        """Processes that the OOM killer has chosen since the last time and that still live."""
-        kills = self._oom_kills()
+        """Processes with a fatal signal that still live, when the OOM killer has killed or a frame
+        gone bad since the last time."""
+        kills = self._causes()
         if kills == self._kills:
             return []
         self._kills = kills

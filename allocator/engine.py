@@ -62,6 +62,8 @@ HOT_MODULES = (
     "deferred_pages",
     "alloc_flags",
     "get_page",
+    "compact_suitable",
+    "kswapd_wake",
     "slowpath",
     "page_free",
     "page_alloc",

@@ -2,9 +2,9 @@
 """kcompactd: compaction in the background, one daemon a node (mm/compaction.c).
 
 Whoever finds a node short of large blocks leaves the order and the zone index in its pglist_data
-(`wakeup_kcompactd`); the daemon compacts the node's zones up to that index when its turn comes.
-There is no thread: `kcompactd_run_pending` is the turn, taken when the modelled clock lets the
-kernel's daemons work.
+(`kswapd_wake.wakeup_kcompactd`); the daemon compacts the node's zones up to that index when its
+turn comes. There is no thread: `kcompactd_run_pending` is the turn, taken when the modelled clock
+lets the kernel's daemons work.
 
 All hot. `nd` is the word index of a node.
 """
@@ -47,6 +47,7 @@ from .layout import (
 from .mmzone import (
     ND_KCOMPACTD_CLASSZONE,
     ND_KCOMPACTD_ORDER,
+    ND_KCOMPACTD_WOKEN,
     ND_NODE_ID,
     ND_NR_ZONES,
     Z_PRESENT,
@@ -54,33 +55,8 @@ from .mmzone import (
 )
 from .pcp import drain_all_pages
 from .swap import lru_add_drain_all
-from .trace import EV_KCOMPACTD_SLEEP, EV_KCOMPACTD_WAKE, EV_WAKEUP_KCOMPACTD, trace
+from .trace import EV_KCOMPACTD_SLEEP, EV_KCOMPACTD_WAKE, trace
 from .vmstat import count_vm_events
-
-
-def kcompactd_node_suitable(m: memoryview, cpu: int, nd: int) -> bool:
-    """True if one of the node's zones up to the wanted index should be compacted. Hot."""
-    order = m[nd + ND_KCOMPACTD_ORDER]
-    classzone = m[nd + ND_KCOMPACTD_CLASSZONE]
-    for zid in range(classzone + 1):
-        z = nd + zid * ZONE_WORDS
-        if m[z + Z_PRESENT]:
-            if compaction_suitable(m, cpu, z, order, 0, classzone) == COMPACT_CONTINUE:
-                return True
-    return False
-
-
-def wakeup_kcompactd(m: memoryview, cpu: int, nd: int, order: int, classzone: int) -> bool:
-    """Leaves a request with the node's daemon; True if it has something to do. Hot."""
-    if order == 0:
-        return False
-    m[nd + ND_KCOMPACTD_ORDER] = max(m[nd + ND_KCOMPACTD_ORDER], order)
-    m[nd + ND_KCOMPACTD_CLASSZONE] = min(m[nd + ND_KCOMPACTD_CLASSZONE], classzone)
-    if not kcompactd_node_suitable(m, cpu, nd):
-        return False
-    if m[G_TRACE_MASK] >> EV_WAKEUP_KCOMPACTD & 1:
-        trace(m, EV_WAKEUP_KCOMPACTD, cpu, m[nd + ND_NODE_ID], order, classzone, 0, 0, 0, 0)
-    return True
 
 
 def kcompactd_zone(m: memoryview, cpu: int, cc: int, z: int, order: int, zid: int) -> None:
@@ -125,12 +101,16 @@ def kcompactd_do_work(m: memoryview, cpu: int, nd: int) -> None:
 
 
 def kcompactd_run_pending(m: memoryview, cpu: int) -> int:
-    """Gives every node's daemon its turn; how many had work. Hot."""
+    """Gives the daemon of every node where it was woken its turn; how many there were. Hot."""
     worked = 0
     for nid in range(MAX_NUMNODES):
         va = m[NODE_DATA + nid]
-        if va and m[((va - PAGE_OFFSET) >> 3) + ND_KCOMPACTD_ORDER] > 0:
-            kcompactd_do_work(m, cpu, (va - PAGE_OFFSET) >> 3)
+        nd = (va - PAGE_OFFSET) >> 3
+        if va and m[nd + ND_KCOMPACTD_WOKEN]:
+            # it sleeps only when nothing was asked for while it worked
+            while m[nd + ND_KCOMPACTD_ORDER] > 0:
+                kcompactd_do_work(m, cpu, nd)
+            m[nd + ND_KCOMPACTD_WOKEN] = 0
             worked += 1
     return worked
 

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """kswapd: reclaim in the background, one daemon a node (mm/vmscan.c).
 
-The slow path leaves an order and a zone index in the pglist_data of a node that is short of memory
-(`slowpath.wakeup_kswapd`). In its turn the daemon reclaims until some zone up to that index is
-above its high watermark, then clears the skip hints of compaction where they are due, tells
-kcompactd, and sleeps. After 16 turns that freed nothing the node counts as hopeless, and is left
-to direct reclaim until that frees something.
+The slow path leaves an order and a zone index in the pglist_data of a node that is short of memory,
+and wakes its daemon (`kswapd_wake`). In its turn the daemon reclaims until some zone up to that
+index is above its high watermark, then clears the skip hints of compaction where they are due,
+wakes kcompactd, and takes a nap of a tenth of a second; if the node is balanced then, it sleeps
+until it is woken. After 16 rounds that freed nothing the node counts as hopeless, and is left to
+direct reclaim until that frees something.
 
 There are no threads: `run_daemons` gives the daemons their turns when whoever called the kernel is
-about to go back to the guest. `nd` is the word index of a node.
+about to go back to the guest. What the thread would remember meanwhile is in the node
+(kswapd_state and its neighbours). `nd` is the word index of a node.
 """
 
 from __future__ import annotations
@@ -17,11 +19,23 @@ from .compact_scan import reset_isolation_suitable
 from .compact_suitable import compact_gap
 from .flusher import writeback_tick
 from .gfp import GFP_KERNEL
-from .kcompactd import kcompactd_run_pending, wakeup_kcompactd
+from .kcompactd import kcompactd_run_pending
+from .kswapd_wake import (
+    KSWAPD_ASLEEP,
+    KSWAPD_NAPS,
+    KSWAPD_RUNS,
+    KSWAPD_WOKEN,
+    KSWAPD_WOKEN_EARLY,
+    MAX_RECLAIM_RETRIES,
+    kswapd_classzone_idx,
+    pgdat_balanced,
+    wakeup_kcompactd,
+)
 from .layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
     CPU_WORDS,
+    G_CLOCK,
     G_MM_INIT_DONE,
     G_TOTAL_SWAP_PAGES,
     G_TRACE_MASK2,
@@ -39,9 +53,14 @@ from .mmzone import (
     LRU_ACTIVE_ANON,
     MAX_NR_ZONES,
     ND_FLAGS,
+    ND_KSWAPD_ALLOC_ORDER,
     ND_KSWAPD_CLASSZONE,
     ND_KSWAPD_FAILURES,
+    ND_KSWAPD_NAP_END,
     ND_KSWAPD_ORDER,
+    ND_KSWAPD_OWN_CLASSZONE,
+    ND_KSWAPD_RECLAIM_ORDER,
+    ND_KSWAPD_STATE,
     ND_NODE_ID,
     PGDAT_CONGESTED,
     PGDAT_DIRTY,
@@ -53,31 +72,26 @@ from .mmzone import (
     Z_WMARK,
     ZONE_WORDS,
 )
-from .reclaim_retry import MAX_RECLAIM_RETRIES
+from .pageset import (
+    calculate_normal_threshold,
+    calculate_pressure_threshold,
+    set_pgdat_percpu_threshold,
+)
 from .scan_control import DEF_PRIORITY, SWAP_CLUSTER_MAX, ScanControl
 from .trace import EV_VMSCAN_KSWAPD_SLEEP, EV_VMSCAN_KSWAPD_WAKE, trace
 from .vm_events import VM_EVENT_NAMES
 from .vmscan import shrink_node, snapshot_refaults
 from .vmscan_lru import inactive_list_is_low, shrink_active_list
 from .vmstat import count_vm_events
-from .watermark import zone_watermark_ok_safe
 
 PAGEOUTRUN = VM_EVENT_NAMES.index("pageoutrun")
 LOW_WMARK_HIT = VM_EVENT_NAMES.index("kswapd_low_wmark_hit_quickly")
+HIGH_WMARK_HIT = VM_EVENT_NAMES.index("kswapd_high_wmark_hit_quickly")
+NAP_NS = 100_000_000
+"""HZ / 10."""
 MAX_TURNS = 8
-"""Rounds of balancing in one turn of the daemon, where it asks again for a lower order."""
-
-
-def pgdat_balanced(m: memoryview, nd: int, order: int, classzone: int) -> bool:
-    """True if some zone up to `classzone` is above its high watermark for `order`."""
-    managed = False
-    for zid in range(classzone + 1):
-        z = nd + zid * ZONE_WORDS
-        if m[z + Z_MANAGED]:
-            managed = True
-            if zone_watermark_ok_safe(m, z, order, m[z + Z_WMARK + WMARK_HIGH], classzone):
-                return True
-    return not managed
+"""Rounds of balancing in one turn of a daemon that does not come to sleep; it goes on in its next
+turn."""
 
 
 def prepare_kswapd_sleep(m: memoryview, nd: int, order: int, classzone: int) -> bool:
@@ -141,50 +155,91 @@ def balance_pgdat(m: memoryview, cpu: int, nd: int, order: int, classzone: int) 
     return sc.order
 
 
-def kswapd_sleep(m: memoryview, cpu: int, nd: int, order: int, classzone: int) -> None:
-    """The daemon is done: hints for compaction, and kcompactd's turn."""
+def nap(
+    m: memoryview, cpu: int, nd: int, alloc_order: int, reclaim_order: int, classzone: int
+) -> None:
+    """The daemon sleeps for a tenth of a second: hints for compaction, and kcompactd is woken."""
     for zid in range(MAX_NR_ZONES):
         z = nd + zid * ZONE_WORDS
         if m[z + Z_PRESENT] and m[z + Z_COMPACT_BLOCKSKIP_FLUSH]:
             reset_isolation_suitable(m, z)
-    wakeup_kcompactd(m, cpu, nd, order, classzone)
-    if m[G_TRACE_MASK2] >> (EV_VMSCAN_KSWAPD_SLEEP - 64) & 1:
-        trace(m, EV_VMSCAN_KSWAPD_SLEEP, cpu, m[nd + ND_NODE_ID], 0, 0, 0, 0, 0, 0)
+    wakeup_kcompactd(m, cpu, nd, alloc_order, classzone)
+    m[nd + ND_KSWAPD_ALLOC_ORDER] = alloc_order
+    m[nd + ND_KSWAPD_RECLAIM_ORDER] = reclaim_order
+    m[nd + ND_KSWAPD_OWN_CLASSZONE] = classzone
+    m[nd + ND_KSWAPD_NAP_END] = m[G_CLOCK] + NAP_NS
+    m[nd + ND_KSWAPD_STATE] = KSWAPD_NAPS
 
 
-def kswapd_turn(m: memoryview, cpu: int, nd: int) -> None:
-    """What the node's daemon does with a request (kswapd, kswapd_try_to_sleep)."""
-    order, classzone = m[nd + ND_KSWAPD_ORDER], m[nd + ND_KSWAPD_CLASSZONE]
-    m[nd + ND_KSWAPD_ORDER] = 0
-    m[nd + ND_KSWAPD_CLASSZONE] = MAX_NR_ZONES
-    hopeless = m[nd + ND_KSWAPD_FAILURES] >= MAX_RECLAIM_RETRIES
-    if not hopeless and not pgdat_balanced(m, nd, order, classzone):
+def end_sleep(m: memoryview, cpu: int, nd: int) -> bool:
+    """What the daemon does when it comes out of its sleep; False if it goes on sleeping.
+
+    Woken out of a nap, it keeps what it balanced for. After a whole nap it sleeps until it is woken
+    if the node is balanced still. (the second half of kswapd_try_to_sleep)"""
+    order, classzone = m[nd + ND_KSWAPD_RECLAIM_ORDER], m[nd + ND_KSWAPD_OWN_CLASSZONE]
+    state = m[nd + ND_KSWAPD_STATE]
+    if state == KSWAPD_NAPS:
+        if m[G_CLOCK] < m[nd + ND_KSWAPD_NAP_END]:
+            return False
+        if prepare_kswapd_sleep(m, nd, order, classzone):
+            if m[G_TRACE_MASK2] >> (EV_VMSCAN_KSWAPD_SLEEP - 64) & 1:
+                trace(m, EV_VMSCAN_KSWAPD_SLEEP, cpu, m[nd + ND_NODE_ID], 0, 0, 0, 0, 0, 0)
+            set_pgdat_percpu_threshold(m, nd, calculate_normal_threshold)
+            m[nd + ND_KSWAPD_STATE] = KSWAPD_ASLEEP
+            return False
+        count_vm_events(m, cpu, HIGH_WMARK_HIT, 1)
+    elif state == KSWAPD_WOKEN_EARLY:
+        m[nd + ND_KSWAPD_CLASSZONE] = kswapd_classzone_idx(m, nd, classzone)
+        m[nd + ND_KSWAPD_ORDER] = max(m[nd + ND_KSWAPD_ORDER], order)
+        count_vm_events(m, cpu, LOW_WMARK_HIT, 1)
+    elif state == KSWAPD_WOKEN:
+        set_pgdat_percpu_threshold(m, nd, calculate_pressure_threshold)
+    return True
+
+
+def kswapd_turn(m: memoryview, cpu: int, nd: int) -> bool:
+    """The node's daemon goes on where it stopped; False if it sleeps (kswapd)."""
+    if m[nd + ND_KSWAPD_STATE] == KSWAPD_ASLEEP or not end_sleep(m, cpu, nd):
+        return False
+    m[nd + ND_KSWAPD_STATE] = KSWAPD_RUNS
+    for _ in range(MAX_TURNS):
+        order, classzone = m[nd + ND_KSWAPD_ORDER], kswapd_classzone_idx(m, nd, 0)
+        m[nd + ND_KSWAPD_ORDER] = 0
+        m[nd + ND_KSWAPD_CLASSZONE] = MAX_NR_ZONES
         if m[G_TRACE_MASK2] >> (EV_VMSCAN_KSWAPD_WAKE - 64) & 1:
             ev = EV_VMSCAN_KSWAPD_WAKE
             trace(m, ev, cpu, m[nd + ND_NODE_ID], classzone, order, 0, 0, 0, 0)
-        reached = order
-        for _ in range(MAX_TURNS):
-            reached = balance_pgdat(m, cpu, nd, reached, classzone)
-            if prepare_kswapd_sleep(m, nd, reached, classzone):
-                break
-            count_vm_events(m, cpu, LOW_WMARK_HIT, 1)
-    kswapd_sleep(m, cpu, nd, order, classzone)
+        reached = balance_pgdat(m, cpu, nd, order, classzone)
+        if reached >= order:
+            order = reached = m[nd + ND_KSWAPD_ORDER]
+            classzone = kswapd_classzone_idx(m, nd, classzone)
+        if prepare_kswapd_sleep(m, nd, reached, classzone):
+            nap(m, cpu, nd, order, reached, classzone)
+            return True
+        # it would not sleep a moment later either
+        count_vm_events(m, cpu, HIGH_WMARK_HIT, 1)
+    return True
 
 
-def kswapd_run_pending(m: memoryview, cpu: int) -> int:
-    """Gives every node's daemon its turn; how many had a request."""
-    worked = 0
+def kswapd_run_node(m: memoryview, cpu: int, nd: int) -> bool:
+    """Gives the node's daemon its turn, on `cpu` and in the place of its task; False if it
+    sleeps."""
     task = (m[CPU_BLOCKS + cpu * CPU_WORDS + CPU_CURRENT] - PAGE_OFFSET) >> 3
     mine = PF_MEMALLOC | PF_SWAPWRITE | PF_KSWAPD
     scope = m[task + TASK_FLAGS] & mine
+    m[task + TASK_FLAGS] |= mine
+    worked = kswapd_turn(m, cpu, nd)
+    m[task + TASK_FLAGS] = m[task + TASK_FLAGS] & ~mine | scope
+    return worked
+
+
+def kswapd_run_pending(m: memoryview, cpu: int) -> int:
+    """Gives every node's daemon its turn; how many worked."""
+    worked = 0
     for nid in range(MAX_NUMNODES):
         va = m[NODE_DATA + nid]
-        if va == 0 or m[((va - PAGE_OFFSET) >> 3) + ND_KSWAPD_CLASSZONE] >= MAX_NR_ZONES:
-            continue
-        m[task + TASK_FLAGS] |= mine
-        kswapd_turn(m, cpu, (va - PAGE_OFFSET) >> 3)
-        m[task + TASK_FLAGS] = m[task + TASK_FLAGS] & ~mine | scope
-        worked += 1
+        if va and m[((va - PAGE_OFFSET) >> 3) + ND_KSWAPD_STATE] != KSWAPD_ASLEEP:
+            worked += kswapd_run_node(m, cpu, (va - PAGE_OFFSET) >> 3)
     return worked
 
 

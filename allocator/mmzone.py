@@ -287,6 +287,13 @@ PGLIST_DATA = Struct(
         scalar("per_cpu_nodestats", "struct per_cpu_nodestat *"),
         array("vm_stat", NR_VM_NODE_STAT_ITEMS, "atomic_long_t"),
         array("memcg_lru_size", MAX_NR_ZONES * NR_LRU_LISTS),
+        # what the daemons' wait queues and stacks hold in the kernel
+        scalar("kswapd_state", "int"),
+        scalar("kswapd_nap_end"),
+        scalar("kswapd_alloc_order", "int"),
+        scalar("kswapd_reclaim_order", "int"),
+        scalar("kswapd_classzone", "enum zone_type"),
+        scalar("kcompactd_woken", "bool"),
     ],
     words=2048,
 )
@@ -303,6 +310,12 @@ ND_KSWAPD_CLASSZONE = PGLIST_DATA["kswapd_classzone_idx"]
 ND_KSWAPD_FAILURES = PGLIST_DATA["kswapd_failures"]
 ND_KCOMPACTD_ORDER = PGLIST_DATA["kcompactd_max_order"]
 ND_KCOMPACTD_CLASSZONE = PGLIST_DATA["kcompactd_classzone_idx"]
+ND_KSWAPD_STATE = PGLIST_DATA["kswapd_state"]
+ND_KSWAPD_NAP_END = PGLIST_DATA["kswapd_nap_end"]
+ND_KSWAPD_ALLOC_ORDER = PGLIST_DATA["kswapd_alloc_order"]
+ND_KSWAPD_RECLAIM_ORDER = PGLIST_DATA["kswapd_reclaim_order"]
+ND_KSWAPD_OWN_CLASSZONE = PGLIST_DATA["kswapd_classzone"]
+ND_KCOMPACTD_WOKEN = PGLIST_DATA["kcompactd_woken"]
 ND_TOTALRESERVE = PGLIST_DATA["totalreserve_pages"]
 ND_MIN_UNMAPPED = PGLIST_DATA["min_unmapped_pages"]
 ND_MIN_SLAB = PGLIST_DATA["min_slab_pages"]

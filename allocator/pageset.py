@@ -11,6 +11,8 @@ mark.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .boot_context import BootContext, node_word, online_nodes, populated_zones
 from .layout import (
     BOOT_PAGESETS,
@@ -28,6 +30,7 @@ from .memblock import SMP_CACHE_BYTES
 from .mm_types import PAGE_SHIFT, PAGE_SIZE
 from .mmzone import (
     MIGRATE_PCPTYPES,
+    ND_NR_ZONES,
     ND_PER_CPU_NODESTATS,
     PER_CPU_NODESTAT,
     PSET_BATCH,
@@ -44,6 +47,7 @@ from .mmzone import (
     Z_PAGESET,
     Z_PGDAT,
     Z_WMARK,
+    ZONE_WORDS,
 )
 
 MIN_PERCPU_PAGELIST_FRACTION = 8
@@ -156,6 +160,18 @@ def calculate_pressure_threshold(m: memoryview, z: int) -> int:
     """The smaller drift that cannot hide the min watermark, used while kswapd is awake."""
     distance = m[z + Z_WMARK + WMARK_LOW] - m[z + Z_WMARK + WMARK_MIN]
     return min(125, max(1, distance // m[G_NUM_ONLINE_CPUS]))
+
+
+def set_pgdat_percpu_threshold(
+    m: memoryview, nd: int, threshold_of: Callable[[memoryview, int], int]
+) -> None:
+    """Sets what online CPUs' counters of the node's zones may drift, where that could hide a breach
+    of watermarks: by one of the two functions above."""
+    for zid in range(m[nd + ND_NR_ZONES]):
+        z = nd + zid * ZONE_WORDS
+        if m[z + Z_DRIFT_MARK]:
+            for cpu in online_cpus(m):
+                m[zone_pageset(m, z, cpu) + PSET_THRESHOLD] = threshold_of(m, z)
 
 
 def online_cpus(m: memoryview) -> list[int]:

@@ -7,13 +7,12 @@ watermark with the reserves that the flags allow. A request that may wait then g
 attempt, with the reserves that the context opens and without the nodemask where 4.20 drops it, and
 fails with a warning.
 
-All hot, names of mm/page_alloc.c and, for the wake-up, mm/vmscan.c.
+All hot, names of mm/page_alloc.c.
 """
 
 from __future__ import annotations
 
 from .alloc_flags import ONCE_NOFAIL_WAIT, gfp_pfmemalloc_flags, gfp_to_alloc_flags, warn_once
-from .cpuset import cpuset_zone_allowed
 from .get_page import first_zones_zonelist, get_page_from_freelist
 from .gfp import (
     GFP_ATOMIC_BIT,
@@ -22,6 +21,7 @@ from .gfp import (
     GFP_NOFAIL_BIT,
     GFP_NOWARN_BIT,
 )
+from .kswapd_wake import wakeup_kswapd
 from .layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
@@ -33,23 +33,12 @@ from .layout import (
     PAGE_OFFSET,
     TASK_MEMS_ALLOWED,
 )
-from .mmzone import (
-    MAX_NR_ZONES,
-    ND_KSWAPD_CLASSZONE,
-    ND_KSWAPD_ORDER,
-    Z_MANAGED,
-    Z_NODE,
-    Z_PGDAT,
-    ZONE_WORDS,
-    ZONEREF_WORDS,
-    ZR_ZONE,
-)
+from .mmzone import Z_PGDAT, ZONEREF_WORDS, ZR_ZONE
 from .page_poison import ratelimit
 from .spinlock import go_alone
 from .trace import (
     EV_SLOWPATH_FIRST,
     EV_SLOWPATH_RETRY,
-    EV_WAKE_KSWAPD,
     LOG_WARN_ALLOC,
     LOG_WARN_ONCE_NOFAIL_WAIT,
     log_record,
@@ -60,26 +49,6 @@ from .watermark import ALLOC_CPUSET
 # warn_alloc()'s rate limit: DEFAULT_RATELIMIT_INTERVAL (5 s, here in ns) and _BURST
 NOPAGE_INTERVAL = 5_000_000_000
 NOPAGE_BURST = 10
-
-
-def wakeup_kswapd(m: memoryview, cpu: int, z: int, gfp: int, order: int, classzone: int) -> None:
-    """Tells the zone's node what kswapd should balance for (mm/vmscan.c). Hot.
-
-    Only the request is left in the node (kswapd_order, kswapd_classzone_idx); the daemon runs when
-    the modelled clock lets it.
-    """
-    if m[z + Z_MANAGED] == 0:
-        return
-    if m[G_STATIC_KEYS] & KEY_CPUSETS and not cpuset_zone_allowed(m, cpu, z, gfp):
-        return
-    nd = (m[z + Z_PGDAT] - PAGE_OFFSET) >> 3
-    # MAX_NR_ZONES in the field means that nobody has asked since the daemon last looked
-    if m[nd + ND_KSWAPD_CLASSZONE] >= MAX_NR_ZONES or m[nd + ND_KSWAPD_CLASSZONE] < classzone:
-        m[nd + ND_KSWAPD_CLASSZONE] = classzone
-    m[nd + ND_KSWAPD_ORDER] = max(m[nd + ND_KSWAPD_ORDER], order)
-    if m[G_TRACE_MASK] >> EV_WAKE_KSWAPD & 1:
-        zid = (z - nd) // ZONE_WORDS
-        trace(m, EV_WAKE_KSWAPD, cpu, m[z + Z_NODE], zid, order, classzone, 0, 0, 0)
 
 
 def wake_all_kswapds(

@@ -255,7 +255,7 @@ EVENTS: dict[int, tuple[str, tuple[str, ...]]] = {
     ),
     EV_SET_PAGEBLOCK: ("set_pageblock_migratetype", ("pfn", "old_migratetype", "migratetype")),
     EV_RESULT: ("result", ("pfn", "order", "gfp_flags")),
-    EV_WAKE_KSWAPD: ("wakeup_kswapd", ("nid", "zid", "order", "classzone_idx")),
+    EV_WAKE_KSWAPD: ("wakeup_kswapd", ("nid", "zid", "order", "classzone_idx", "outcome")),
     EV_FREE_REQUEST: ("free_request", ("pfn", "order", "refcount")),
     EV_COMPACTION_BEGIN: (
         "mm_compaction_begin",

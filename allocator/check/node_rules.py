@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..boot_context import mask_nodes
+from ..kswapd_wake import KSWAPD_RUNS
 from ..layout import (
     G_NODES_CPU,
     G_NODES_MEMORY,
@@ -28,6 +29,7 @@ from ..mmzone import (
     ND_KSWAPD_CLASSZONE,
     ND_KSWAPD_FAILURES,
     ND_KSWAPD_ORDER,
+    ND_KSWAPD_STATE,
     ND_NODE_ID,
     ND_NOFALLBACK,
     ND_NR_ZONES,
@@ -113,6 +115,7 @@ def check_pgdat(check: Check) -> None:
             (ND_KSWAPD_ORDER, MAX_ORDER - 1, "kswapd_order"),
             (ND_KSWAPD_CLASSZONE, MAX_NR_ZONES, "kswapd_classzone_idx"),
             (ND_KSWAPD_FAILURES, 1 << 31, "kswapd_failures"),
+            (ND_KSWAPD_STATE, KSWAPD_RUNS, "kswapd_state"),
         ):
             if not 0 <= m[nd + offset] <= top:
                 check.add("node-kswapd", where, f"{field} is {m[nd + offset]}", nd + offset)

@@ -27,6 +27,7 @@ from ..page_alloc import (
     SKIP_WATERMARK,
 )
 from ..trace import (
+    EV_COMPACTION_SUITABLE,
     EV_CONTEXT,
     EV_REQUEST,
     EV_RESULT,
@@ -114,6 +115,9 @@ def _sort_in(record: Record, passes: list[Pass]) -> None:
     if event in PRESSURE:
         last.pressure.append(record)
     elif event == EV_WAKE_KSWAPD:
+        # looked at for kcompactd, not by this request
+        while last.pressure and last.pressure[-1].event == EV_COMPACTION_SUITABLE:
+            last.pressure.pop()
         last.kswapd.append(record)
     elif event in (EV_WATERMARK, EV_ZONE_SKIPPED):
         if last.pressure:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..inspect.fields import Json
+from ..kswapd_wake import WAKE_AWAKE, WAKE_DONE, WAKE_KCOMPACTD, WAKE_NOT_NEEDED
 from ..mmzone import MIGRATE_MOVABLE, MIGRATETYPE_NAMES, PAGEBLOCK_ORDER, ZONE_NAMES
 from ..trace import (
     EV_DRAIN_PAGES_ZONE,
@@ -336,9 +337,18 @@ def _to_buddy(record: Record) -> Step:
     return Step("to_buddy", text, dict(record.fields))
 
 
+WAKE_OUTCOMES = {
+    WAKE_DONE: "woken",
+    WAKE_NOT_NEEDED: "left asleep, nothing to balance",
+    WAKE_KCOMPACTD: "left asleep, kcompactd woken",
+    WAKE_AWAKE: "awake already, asked",
+}
+
+
 def _kswapd(record: Record) -> Step:
     zone = ZONE_NAMES[min(max(record["classzone_idx"], 0), len(ZONE_NAMES) - 1)]
-    text = f"kswapd of node {record['nid']} woken for order {record['order']} up to zone {zone}"
+    outcome = WAKE_OUTCOMES.get(record["outcome"], f"outcome {record['outcome']}")
+    text = f"kswapd of node {record['nid']} {outcome} for order {record['order']} up to zone {zone}"
     return Step("kswapd", text, dict(record.fields))
 
 

@@ -7,8 +7,15 @@ import pytest
 
 from allocator.daemons import OOM_KILL, Daemons
 from allocator.errors import KernelOops
-from allocator.layout import CPU_BLOCKS, G_PANIC, NODE_DATA, TASK_FATAL_SIGNAL, word_of_va
-from allocator.mmzone import MAX_NR_ZONES, ND_KSWAPD_CLASSZONE, ND_KSWAPD_ORDER, ZONE_DMA32
+from allocator.kswapd_wake import KSWAPD_ASLEEP, wake_kswapd
+from allocator.layout import CPU_BLOCKS, G_CLOCK, G_PANIC, NODE_DATA, TASK_FATAL_SIGNAL, word_of_va
+from allocator.mmzone import (
+    MAX_NR_ZONES,
+    ND_KSWAPD_CLASSZONE,
+    ND_KSWAPD_NAP_END,
+    ND_KSWAPD_STATE,
+    ZONE_DMA32,
+)
 
 from .processes import boot, killed, process
 
@@ -20,11 +27,18 @@ def test_a_node_that_woke_its_kswapd_is_pending_until_it_had_its_turn() -> None:
     daemons.turn(0)
     assert not daemons.pending
     nd = word_of_va(kernel.m[NODE_DATA + 1])
-    kernel.m[nd + ND_KSWAPD_ORDER] = 0
     kernel.m[nd + ND_KSWAPD_CLASSZONE] = ZONE_DMA32
+    assert not daemons.pending
+    wake_kswapd(kernel.m, nd)
     assert daemons.pending
     daemons.turn(0)
     assert kernel.m[nd + ND_KSWAPD_CLASSZONE] == MAX_NR_ZONES
+    assert not daemons.pending
+    # it has laid itself down for a nap
+    kernel.m[G_CLOCK] = kernel.m[nd + ND_KSWAPD_NAP_END]
+    assert daemons.pending
+    daemons.turn(0)
+    assert kernel.m[nd + ND_KSWAPD_STATE] == KSWAPD_ASLEEP
     assert not daemons.pending
 
 

@@ -8,11 +8,10 @@ import pytest
 from allocator.kcompactd import (
     compact_nodes,
     kcompactd_do_work,
-    kcompactd_node_suitable,
     kcompactd_run_pending,
-    wakeup_kcompactd,
 )
 from allocator.kernel import Kernel
+from allocator.kswapd_wake import wakeup_kcompactd
 from allocator.layout import NODE_DATA, word_of_va
 from allocator.mmzone import (
     ND_KCOMPACTD_CLASSZONE,
@@ -43,27 +42,6 @@ def request(kernel: Kernel) -> tuple[int, int]:
     return kernel.m[nd + ND_KCOMPACTD_ORDER], kernel.m[nd + ND_KCOMPACTD_CLASSZONE]
 
 
-def test_the_highest_order_and_the_lowest_zone_index_are_kept(scattered: Kernel) -> None:
-    nd = node(scattered)
-    assert wakeup_kcompactd(scattered.m, 0, nd, 8, 2)
-    assert wakeup_kcompactd(scattered.m, 0, nd, 9, 1)
-    wakeup_kcompactd(scattered.m, 0, nd, 3, 2)
-    assert request(scattered) == (9, 1)
-
-
-def test_order_0_is_nothing_to_compact_for(scattered: Kernel) -> None:
-    before = request(scattered)
-    assert not wakeup_kcompactd(scattered.m, 0, node(scattered), 0, 0)
-    assert request(scattered) == before
-
-
-def test_a_node_with_large_blocks_has_no_work() -> None:
-    kernel = boot("1x64M")
-    nd = node(kernel)
-    assert not wakeup_kcompactd(kernel.m, 0, nd, 9, 2)
-    assert not kcompactd_node_suitable(kernel.m, 0, nd)
-
-
 def test_the_daemon_makes_a_block_of_the_order_and_forgets_the_request(scattered: Kernel) -> None:
     assert free_order_9(scattered, 0) == 0
     wakeup_kcompactd(scattered.m, 0, node(scattered), 9, 2)
@@ -73,6 +51,14 @@ def test_the_daemon_makes_a_block_of_the_order_and_forgets_the_request(scattered
     zones = scattered.m[node(scattered) + ND_NR_ZONES]
     assert request(scattered) == (0, zones - 1)
     assert kcompactd_run_pending(scattered.m, 0) == 0
+
+
+def test_an_order_that_nobody_was_woken_for_waits_for_the_next_wakeup(scattered: Kernel) -> None:
+    scattered.m[node(scattered) + ND_KCOMPACTD_ORDER] = 9
+    assert kcompactd_run_pending(scattered.m, 0) == 0
+    assert wakeup_kcompactd(scattered.m, 0, node(scattered), 3, 2)
+    assert kcompactd_run_pending(scattered.m, 0) == 1
+    assert request(scattered)[0] == 0
 
 
 def test_work_that_fails_is_deferred_like_direct_compaction() -> None:

@@ -3,24 +3,39 @@
 
 from __future__ import annotations
 
-from allocator.gfp import GFP_HIGHUSER_MOVABLE
-from allocator.kswapd import kswapd_run_pending, pgdat_balanced, prepare_kswapd_sleep, run_daemons
-from allocator.layout import NODE_DATA, word_of_va
+from allocator.gfp import GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, RECLAIM
+from allocator.kswapd import (
+    NAP_NS,
+    kswapd_run_pending,
+    prepare_kswapd_sleep,
+    run_daemons,
+)
+from allocator.kswapd_wake import (
+    KSWAPD_ASLEEP,
+    KSWAPD_NAPS,
+    KSWAPD_WOKEN,
+    KSWAPD_WOKEN_EARLY,
+    pgdat_balanced,
+    wake_kswapd,
+    wakeup_kswapd,
+)
+from allocator.layout import G_CLOCK, G_TRACE_MASK2, NODE_DATA, word_of_va
 from allocator.mmzone import (
     MAX_NR_ZONES,
     ND_FLAGS,
     ND_KSWAPD_CLASSZONE,
     ND_KSWAPD_FAILURES,
     ND_KSWAPD_ORDER,
-    NR_FREE_PAGES,
+    ND_KSWAPD_STATE,
     PGDAT_DIRTY,
-    WMARK_HIGH,
-    Z_MANAGED,
-    Z_VM_STAT,
-    Z_WMARK,
+    PSET_THRESHOLD,
+    Z_DRIFT_MARK,
     ZONE_WORDS,
 )
 from allocator.page_alloc import alloc_pages_nodemask
+from allocator.pageset import calculate_pressure_threshold, zone_pageset
+from allocator.trace import EV_VMSCAN_KSWAPD_SLEEP, EV_VMSCAN_KSWAPD_WAKE
+from allocator.tracepoints import trace_records
 from tests.allocator.process_support import PAGE, Lab
 
 
@@ -37,7 +52,7 @@ def full_node(swap: int = 20000, pages: int = 12000) -> tuple[Lab, int, int, int
 def exhaust(lab: Lab) -> None:
     """Takes pages until the allocator has woken kswapd."""
     nd = word_of_va(lab.m[NODE_DATA])
-    while lab.m[nd + ND_KSWAPD_CLASSZONE] >= MAX_NR_ZONES:
+    while lab.m[nd + ND_KSWAPD_STATE] != KSWAPD_WOKEN:
         assert alloc_pages_nodemask(lab.m, 0, GFP_HIGHUSER_MOVABLE, 0, 0, 0) >= 0
 
 
@@ -74,13 +89,16 @@ def test_a_turn_leaves_no_request_behind() -> None:
 def test_turns_that_free_nothing_make_the_node_hopeless() -> None:
     lab, _, _, nd = full_node(swap=0)
     exhaust(lab)
-    for _ in range(20):
-        lab.m[nd + ND_KSWAPD_CLASSZONE] = 1
+    for turn in range(16):
+        assert lab.m[nd + ND_KSWAPD_FAILURES] == turn
         kswapd_run_pending(lab.m, 0)
-    assert lab.m[nd + ND_KSWAPD_FAILURES] >= 16
+        wakeup_kswapd(lab.m, 0, nd + ZONE_WORDS, GFP_ATOMIC, 0, 3)
+    assert lab.m[nd + ND_KSWAPD_STATE] == KSWAPD_NAPS
     runs = lab.event("pageoutrun")
-    lab.m[nd + ND_KSWAPD_CLASSZONE] = 1
+    wakeup_kswapd(lab.m, 0, nd + ZONE_WORDS, GFP_ATOMIC, 0, 3)
+    lab.m[G_CLOCK] += NAP_NS
     kswapd_run_pending(lab.m, 0)
+    assert lab.m[nd + ND_KSWAPD_STATE] == KSWAPD_ASLEEP
     assert lab.event("pageoutrun") == runs
 
 
@@ -92,16 +110,75 @@ def test_a_balanced_node_forgets_that_it_was_dirty() -> None:
     assert not lab.m[nd + ND_FLAGS] & PGDAT_DIRTY
 
 
-def test_one_balanced_zone_is_enough_and_a_node_without_memory_is_balanced() -> None:
-    lab = Lab("1x64M")
+def trace_of(lab: Lab) -> list[tuple[int, tuple[int, ...]]]:
+    """kswapd's events in the trace ring: number and arguments."""
+    kinds = (EV_VMSCAN_KSWAPD_WAKE, EV_VMSCAN_KSWAPD_SLEEP)
+    return [(r.event, r.args) for r in trace_records(lab.m) if r.event in kinds]
+
+
+def test_after_a_turn_it_naps_for_a_tenth_of_a_second_and_then_sleeps() -> None:
+    lab, task, at, nd = full_node(pages=3000)
+    for i in range(3000):
+        lab.poke(task, at + i * PAGE, i)
+    lab.m[G_TRACE_MASK2] = 3
+    exhaust(lab)
+    kswapd_run_pending(lab.m, 0)
+    assert lab.m[nd + ND_KSWAPD_STATE] == KSWAPD_NAPS
+    lab.m[G_CLOCK] += NAP_NS - 1
+    assert kswapd_run_pending(lab.m, 0) == 0
+    assert lab.m[nd + ND_KSWAPD_STATE] == KSWAPD_NAPS
+    lab.m[G_CLOCK] += 1
+    assert kswapd_run_pending(lab.m, 0) == 0
+    assert lab.m[nd + ND_KSWAPD_STATE] == KSWAPD_ASLEEP
+    kinds = [event for event, _ in trace_of(lab)]
+    assert kinds == [EV_VMSCAN_KSWAPD_WAKE, EV_VMSCAN_KSWAPD_SLEEP]
+
+
+def test_woken_out_of_its_nap_it_keeps_what_it_balanced_for() -> None:
+    lab, task, at, nd = full_node(pages=3000)
+    for i in range(3000):
+        lab.poke(task, at + i * PAGE, i)
+    exhaust(lab)
+    kswapd_run_pending(lab.m, 0)
+    hits = lab.event("kswapd_low_wmark_hit_quickly")
+    lab.m[nd + ND_KSWAPD_ORDER], lab.m[nd + ND_KSWAPD_CLASSZONE] = 2, 0
+    wake_kswapd(lab.m, nd)
+    assert lab.m[nd + ND_KSWAPD_STATE] == KSWAPD_WOKEN_EARLY
+    lab.m[G_TRACE_MASK2] = 3
+    assert kswapd_run_pending(lab.m, 0) == 1
+    assert lab.event("kswapd_low_wmark_hit_quickly") == hits + 1
+    # the zone of the nap is the higher one, the order that of the new request
+    assert trace_of(lab)[0] == (EV_VMSCAN_KSWAPD_WAKE, (0, 3, 2))
+
+
+def test_a_nap_that_ends_out_of_balance_is_followed_by_work() -> None:
+    lab, task, at, nd = full_node(pages=3000)
+    for i in range(3000):
+        lab.poke(task, at + i * PAGE, i)
+    exhaust(lab)
+    kswapd_run_pending(lab.m, 0)
+    while pgdat_balanced(lab.m, nd, 0, 1):
+        assert alloc_pages_nodemask(lab.m, 0, GFP_HIGHUSER_MOVABLE & ~RECLAIM, 0, 0, 0) >= 0
+    hits, runs = lab.event("kswapd_high_wmark_hit_quickly"), lab.event("pageoutrun")
+    lab.m[nd + ND_KSWAPD_CLASSZONE] = 1
+    lab.m[G_CLOCK] += NAP_NS
+    assert kswapd_run_pending(lab.m, 0) == 1
+    assert lab.event("kswapd_high_wmark_hit_quickly") == hits + 1
+    assert lab.event("pageoutrun") > runs
+
+
+def test_while_it_is_awake_counters_drift_less() -> None:
+    lab = Lab("2x64M,cpus=4")
     nd = word_of_va(lab.m[NODE_DATA])
-    zones = [nd + zid * ZONE_WORDS for zid in range(MAX_NR_ZONES)]
-    for z in zones:
-        lab.m[z + Z_VM_STAT + NR_FREE_PAGES] = 0
-    assert not pgdat_balanced(lab.m, nd, 0, 2)
-    lab.m[zones[0] + Z_VM_STAT + NR_FREE_PAGES] = lab.m[zones[0] + Z_WMARK + WMARK_HIGH] + 5000
-    assert pgdat_balanced(lab.m, nd, 0, 2)
-    for z in zones:
-        lab.m[z + Z_MANAGED] = 0
-    assert pgdat_balanced(lab.m, nd, 0, 2)
-    assert alloc_pages_nodemask(lab.m, 0, GFP_HIGHUSER_MOVABLE, 0, 0, 0) >= 0
+    drifting = [z for z in (nd, nd + ZONE_WORDS) if lab.m[z + Z_DRIFT_MARK]]
+    assert drifting
+    before = [lab.m[zone_pageset(lab.m, z, 3) + PSET_THRESHOLD] for z in drifting]
+    wake_kswapd(lab.m, nd)
+    kswapd_run_pending(lab.m, 0)
+    awake = [lab.m[zone_pageset(lab.m, z, 3) + PSET_THRESHOLD] for z in drifting]
+    assert awake == [calculate_pressure_threshold(lab.m, z) for z in drifting]
+    assert all(a < b for a, b in zip(awake, before, strict=True))
+    lab.m[G_CLOCK] += NAP_NS
+    kswapd_run_pending(lab.m, 0)
+    after = [lab.m[zone_pageset(lab.m, z, 3) + PSET_THRESHOLD] for z in drifting]
+    assert after == before

@@ -127,8 +127,11 @@ def test_the_highatomic_reserve_tells_both_ways() -> None:
 
 def test_records_without_words_are_shown_with_their_fields() -> None:
     assert texts(record(EV_MIGRATE, 1, 2, 0, 1)) == ["unmap_and_move: src=1 dst=2 rc=0 lru=1"]
-    assert texts(record(EV_WAKE_KSWAPD, 1, 1, 3, 1)) == [
+    assert texts(record(EV_WAKE_KSWAPD, 1, 1, 3, 1, 0)) == [
         "kswapd of node 1 woken for order 3 up to zone DMA32"
+    ]
+    assert texts(record(EV_WAKE_KSWAPD, 1, 1, 3, 1, 2)) == [
+        "kswapd of node 1 left asleep, kcompactd woken for order 3 up to zone DMA32"
     ]
     assert texts(record(EV_FREE_TO_PCP, 0, 1, 1, 0x33, 3)) == [
         "frame 0x33 put at the head of the Movable list of cpu 0 in zone 0:DMA32, to go back to "
