@@ -68,6 +68,7 @@ SEGV_MAPERR = 1
 SEGV_ACCERR = 2
 BUS_ADRERR = 2
 BUS_MCEERR_AR = 4
+BUS_MCEERR_AO = 5
 SI_KERNEL = 0x80
 
 READ, WRITE, FETCH = 0, 1, 2
@@ -83,6 +84,16 @@ def bad_area(m: memoryview, task: int, address: int, signal: int, code: int) -> 
     return signal
 
 
+def fatal_signal(m: memoryview, task: int) -> int:
+    """The signal that a task with a fatal signal pending dies of, its reason where bad_area() notes
+    it. Hot.
+
+    Who sent it has noted it; SIGKILL where nobody did."""
+    if m[task + TASK_FAULT_SIGNAL] == 0:
+        return bad_area(m, task, 0, SIGKILL, SI_KERNEL)
+    return m[task + TASK_FAULT_SIGNAL]
+
+
 def access_error(code: int, flags: int) -> bool:
     """True if an area with these flags does not allow the access. Hot."""
     if code & PF_WRITE:
@@ -95,7 +106,9 @@ def mm_fault_error(m: memoryview, cpu: int, task: int, address: int, said: int) 
     once the OOM killer has been. Hot."""
     if said & VM_FAULT_OOM:
         pagefault_out_of_memory(m, cpu)
-        if m[task + TASK_FATAL_SIGNAL] or m[G_PANIC]:
+        if m[task + TASK_FATAL_SIGNAL]:
+            return fatal_signal(m, task)
+        if m[G_PANIC]:
             return bad_area(m, task, address, SIGKILL, SI_KERNEL)
         return 0
     if said & VM_FAULT_HWPOISON:
@@ -131,7 +144,7 @@ def do_page_fault(m: memoryview, cpu: int, task: int, address: int, code: int, s
     if said & VM_FAULT_ERROR:
         return mm_fault_error(m, cpu, task, address, said)
     if m[task + TASK_FATAL_SIGNAL]:
-        return bad_area(m, task, address, SIGKILL, SI_KERNEL)
+        return fatal_signal(m, task)
     m[task + (TASK_MAJ_FLT if said & VM_FAULT_MAJOR else TASK_MIN_FLT)] += 1
     return 0
 

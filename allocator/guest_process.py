@@ -29,6 +29,7 @@ from .fault import (
     SIGSEGV,
     bad_area,
     do_page_fault,
+    fatal_signal,
     first_touch,
     granted,
 )
@@ -78,10 +79,9 @@ from .mm_struct import (
     TASK_RUNNING,
     TASK_WAIT_FOR,
 )
-from .oom_kill import SIGKILL
 from .pgtable import TASK_SIZE
 from .process_context import load_mailbox, load_registers, save_mailbox, save_registers
-from .signals import VECTOR_SIGNALS, describe
+from .signals import VECTOR_SIGNALS, death_of, describe
 from .timekeeping import enter_kernel, leave_kernel
 from .vma import vma_va, vma_word
 
@@ -204,12 +204,12 @@ class GuestProcesses:
             self.machine.flush_tlbs()
 
     def leave(self, cpu: int) -> None:
-        """On the way out of the kernel: the daemons' turn, the OOM killer's victims die."""
+        """On the way out of the kernel: the daemons' turn, those with a fatal signal die."""
         self.daemons.turn(cpu)
         current = self.current(cpu)
         for task in self.daemons.victims():
             if task != current and self.m[task + TASK_GUEST]:
-                self.kill(cpu, task, SIGKILL, describe(SIGKILL, SI_KERNEL, 0))
+                self.kill(cpu, task, fatal_signal(self.m, task), death_of(self.m, task))
         if self.daemons.panic:
             self.machine.stop("fault", EXIT_FAULT, f"cpu {cpu}: {self.daemons.panic}")
         self.drop_stale_translations()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from .address_space import page_mapping
 from .blockdev import lock_page_wait, wait_on_page_writeback
+from .fault import BUS_MCEERR_AO, SIGBUS, bad_area
 from .huge_split import split_huge_page
 from .layout import (
     G_NUM_POISONED_PAGES,
@@ -31,7 +32,7 @@ from .mm_inline import (
     page_mapped,
     unlock_page,
 )
-from .mm_struct import MM_OWNER, TASK_FAULT_CODE, TASK_FAULT_SIGNAL, VMA_MM
+from .mm_struct import MM_OWNER, VMA_MM
 from .mm_types import (
     P_COUNTS,
     P_INDEX,
@@ -63,6 +64,7 @@ from .rmap_walk import (
     TTU_IGNORE_ACCESS,
     TTU_IGNORE_HWPOISON,
     TTU_IGNORE_MLOCK,
+    page_address_in_vma,
     page_mapped_in_vma,
     page_mkclean,
     rmap_root,
@@ -80,8 +82,6 @@ MF_IGNORED = 0
 MF_FAILED = 1
 MF_DELAYED = 2
 MF_RECOVERED = 3
-SIGBUS = 7
-BUS_MCEERR_AO = 5
 ENXIO, EBUSY = 6, 16
 
 # error_states: what the flags (mask, value) say that a page is, and what is done about it
@@ -182,8 +182,7 @@ def kill_procs(m: memoryview, p: int) -> None:
         if owner and page_mapped_in_vma(m, p, vma):
             task = (owner - PAGE_OFFSET) >> 3
             m[task + TASK_FATAL_SIGNAL] = 1
-            m[task + TASK_FAULT_SIGNAL] = SIGBUS
-            m[task + TASK_FAULT_CODE] = BUS_MCEERR_AO
+            bad_area(m, task, page_address_in_vma(m, p, vma), SIGBUS, BUS_MCEERR_AO)
         node = interval_tree_iter_next(m, node, m[p + P_INDEX], m[p + P_INDEX])
 
 

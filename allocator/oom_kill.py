@@ -65,6 +65,8 @@ from .mm_struct import (
     MM_SWAPENTS,
     MM_TOTAL_VM,
     TASK_CHILDREN,
+    TASK_FAULT_ADDRESS,
+    TASK_FAULT_CODE,
     TASK_FAULT_SIGNAL,
     TASK_SIBLING,
     TASK_TASKS,
@@ -102,6 +104,7 @@ from .vmstat import count_vm_events
 OOM_SCORE_ADJ_MIN = -1000
 OOM_SCORE_ADJ_MAX = 1000
 SIGKILL = 9
+SI_KERNEL = 0x80
 MMF_OOM_SKIP = 1 << 21
 MMF_UNSTABLE = 1 << 22
 PANIC_DEADLOCK = 2
@@ -314,6 +317,8 @@ def kill_task(m: memoryview, cpu: int, victim: int) -> None:
     count_vm_events(m, cpu, OOM_KILL, 1)
     m[victim + TASK_FATAL_SIGNAL] = 1
     m[victim + TASK_FAULT_SIGNAL] = SIGKILL
+    m[victim + TASK_FAULT_CODE] = SI_KERNEL
+    m[victim + TASK_FAULT_ADDRESS] = 0
     mark_oom_victim(m, cpu, victim)
     rss = [m[mm + MM_RSS + i] for i in (MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES)]
     log_task(m, LOG_OOM_KILLED, cpu, victim, m[mm + MM_TOTAL_VM], rss[0], rss[1], rss[2], 0)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from . import madvise, mmap
 from .errors import BadRequest, KernelOops, ProcessKilled, SystemCallError
 from .exit import do_exit, do_wait, release_task
-from .fault import FETCH, READ, SI_KERNEL, WRITE, access_process, bad_area, user_entry
+from .fault import FETCH, READ, WRITE, access_process, fatal_signal, user_entry
 from .fork import copy_process, find_task
 from .guest_process import set_comm, task_comm
 from .kernel_base import DAMAGE
@@ -57,6 +57,7 @@ from .mm_struct import (
     MM_TOTAL_VM,
     TASK_EXIT_CODE,
     TASK_EXIT_STATE,
+    TASK_FAULT_ADDRESS,
     TASK_FAULT_CODE,
     TASK_GUEST,
     TASK_MAJ_FLT,
@@ -66,7 +67,6 @@ from .mm_struct import (
 from .move_pages import move_pages
 from .mprotect import do_mprotect
 from .munmap import do_munmap
-from .oom_kill import SIGKILL
 from .pgtable import PTE_P, pte_pfn
 from .populate import mm_populate
 from .process_terms import ADVICE, MODES, Area, areas, protection_bits
@@ -427,10 +427,11 @@ class Process:
         return result
 
     def _die_if_killed(self, task: int) -> None:
-        """What the OOM killer has chosen dies before it does anything else."""
+        """What the OOM killer has chosen, or a bad frame has hit, dies before it does anything
+        else, of the signal that was sent to it."""
         if self.m[task + TASK_FATAL_SIGNAL] and self.m[task + TASK_MM]:
-            bad_area(self.m, task, 0, SIGKILL, SI_KERNEL)
-            self._die(task, SIGKILL, 0)
+            signal = fatal_signal(self.m, task)
+            self._die(task, signal, self.m[task + TASK_FAULT_ADDRESS])
 
     def _check(self, rc: int, what: str) -> int:
         if rc < 0:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .call_numbers import PROCESS_CALLS
-from .fault import READ, SI_KERNEL, WRITE, access_process
+from .fault import READ, WRITE, access_process, fatal_signal
 from .fork import copy_process, find_task
 from .guest_calls import EFAULT, EINVAL
 from .guest_process import GuestProcesses
@@ -47,9 +47,8 @@ from .mmap import MAP_ANONYMOUS, MAP_NONBLOCK, MAP_POPULATE, do_brk, do_mmap
 from .move_pages import move_pages
 from .mprotect import do_mprotect
 from .munmap import do_munmap
-from .oom_kill import SIGKILL
 from .populate import mm_populate
-from .signals import describe
+from .signals import death_of
 from .vma import find_vma, vma_va, vma_word
 
 ESRCH, EBADF, ENOMEM = 3, 9, 12
@@ -110,7 +109,7 @@ class ProcessCalls:
             answer = call(cpu, task, a)
             self.guests.leave(cpu)
             if self.guests.current(cpu) == task and self.m[task + TASK_FATAL_SIGNAL]:
-                self.guests.kill(cpu, task, SIGKILL, describe(SIGKILL, SI_KERNEL, 0))
+                self.guests.kill(cpu, task, fatal_signal(self.m, task), death_of(self.m, task))
                 self.yields = True
             return answer
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .fault import (
     BUS_ADRERR,
+    BUS_MCEERR_AO,
     BUS_MCEERR_AR,
     SEGV_ACCERR,
     SEGV_MAPERR,
@@ -18,8 +19,10 @@ from .fault import (
     SIGKILL,
     SIGSEGV,
     SIGTRAP,
+    fatal_signal,
 )
 from .layout import unsigned
+from .mm_struct import TASK_FAULT_ADDRESS, TASK_FAULT_CODE
 
 SIGNAL_NAMES = {
     SIGILL: "SIGILL",
@@ -35,6 +38,7 @@ REASONS = {
     (SIGSEGV, SI_KERNEL): "general protection",
     (SIGBUS, BUS_ADRERR): "no such page in the file",
     (SIGBUS, BUS_MCEERR_AR): "hardware memory error",
+    (SIGBUS, BUS_MCEERR_AO): "hardware memory error in its memory",
     (SIGKILL, SI_KERNEL): "out of memory",
     (SIGILL, SI_KERNEL): "illegal instruction",
     (SIGFPE, SI_KERNEL): "arithmetic exception",
@@ -47,6 +51,12 @@ VECTOR_SIGNALS = {0: SIGFPE, 1: SIGTRAP, 3: SIGTRAP, 4: SIGSEGV, 6: SIGILL, 16: 
 def signal_name(signal: int) -> str:
     """ "SIGSEGV" for 11."""
     return SIGNAL_NAMES.get(signal, f"signal {signal}")
+
+
+def death_of(m: memoryview, task: int) -> str:
+    """Why a task dies that has a fatal signal pending."""
+    signal = fatal_signal(m, task)
+    return describe(signal, m[task + TASK_FAULT_CODE], m[task + TASK_FAULT_ADDRESS])
 
 
 def describe(signal: int, code: int, address: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from allocator.fault import access_process
+from allocator.fault import BUS_MCEERR_AO, access_process
 from allocator.gfp import GFP_HIGHUSER_MOVABLE
 from allocator.layout import G_NUM_POISONED_PAGES, TASK_FATAL_SIGNAL
 from allocator.memory_failure import (
@@ -41,6 +41,7 @@ from allocator.mm_types import (
 )
 from allocator.page_alloc import alloc_pages_nodemask, free_pages
 from allocator.swapops import is_hwpoison_entry, pte_to_swp_entry
+from tests.allocator import processes
 from tests.allocator.process_support import PAGE, READ, Lab
 from tests.allocator.test_huge_split import HugeProcess
 
@@ -193,3 +194,15 @@ def test_a_huge_page_that_is_held_stays_as_it_was() -> None:
     assert m[G_NUM_POISONED_PAGES] == 0
     m[huge.p + P_COUNTS] -= REF_ONE
     huge.check()
+
+
+def test_a_process_that_a_bad_frame_kills_dies_of_sigbus_with_the_reason() -> None:
+    proc = processes.process()
+    at = proc.mmap(PAGE, "rw")
+    proc.write(at, b"gone")
+    page = proc.page(at)
+    assert page is not None
+    proc.kernel.memory_failure(page.pfn, kill=True)
+    death = processes.killed(lambda: proc.mmap(PAGE), SIGBUS, BUS_MCEERR_AO)
+    assert f"SIGBUS at {at:#x}: hardware memory error in its memory" in str(death)
+    assert not proc.alive
