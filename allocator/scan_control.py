@@ -27,9 +27,12 @@ class ScanControl:
         "may_writepage",
         "memcg",
         "nodemask",
+        "nr_activate",
         "nr_reclaimed",
+        "nr_ref_keep",
         "nr_scanned",
         "nr_to_reclaim",
+        "nr_unmap_fail",
         "order",
         "priority",
         "reclaim_idx",
@@ -69,6 +72,9 @@ class ScanControl:
         self.compaction_ready = False
         self.nr_scanned = 0
         self.nr_reclaimed = 0
+        self.nr_activate = 0
+        self.nr_ref_keep = 0
+        self.nr_unmap_fail = 0
         self.reset_round()
 
     def reset_round(self) -> None:

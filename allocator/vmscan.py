@@ -249,19 +249,29 @@ def do_try_to_free_pages(m: memoryview, cpu: int, zonelist: int, sc: ScanControl
     return 1 if sc.compaction_ready else 0
 
 
+def throttle_direct_reclaim(
+    m: memoryview, cpu: int, gfp: int, zonelist: int, nodemask: int
+) -> bool:
+    """reclaim_throttle's function of that name. It gives kswapd turns, which reclaims with what is
+    here, so it cannot be imported before this module is."""
+    from .reclaim_throttle import throttle_direct_reclaim as throttle
+
+    return throttle(m, cpu, gfp, zonelist, nodemask)
+
+
 def try_to_free_pages(
     m: memoryview, cpu: int, zonelist: int, order: int, gfp: int, nodemask: int
 ) -> int:
-    """Direct reclaim for a request: pages freed.
-
-    4.20 throttles callers here while the reserves are half gone (throttle_direct_reclaim), until
-    kswapd has made progress. Here nobody else runs meanwhile; the caller is not held up."""
+    """Direct reclaim for a request: pages freed. 1 if the task was killed while it had to wait, so
+    that nobody else is killed for it."""
     sc = ScanControl(
         current_gfp_context(m, cpu, gfp),
         order,
         ZONE_TABLE[gfp & GFP_ZONEMASK],
         nodemask=nodemask,
     )
+    if throttle_direct_reclaim(m, cpu, sc.gfp_mask, zonelist, nodemask):
+        return 1
     if m[G_TRACE_MASK2] >> (EV_VMSCAN_DIRECT_BEGIN - 64) & 1:
         ev, gfp, idx = EV_VMSCAN_DIRECT_BEGIN, sc.gfp_mask, sc.reclaim_idx
         trace(m, ev, cpu, order, 1, gfp, idx, 0, 0, 0)

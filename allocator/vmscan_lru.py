@@ -15,9 +15,14 @@ from __future__ import annotations
 
 from math import isqrt
 
+from .blockdev import blk_poll
+from .compact_free import fatal_signal_pending
 from .deferred_split import free_compound
 from .flusher import wakeup_flusher_threads
+from .gfp import GFP_FS_BIT, GFP_IO_BIT
 from .layout import (
+    G_CLOCK,
+    G_MEMCG_ON_DFL,
     G_NR_SWAP_PAGES,
     G_TOTAL_SWAP_PAGES,
     G_TRACE_MASK2,
@@ -69,6 +74,7 @@ from .mmzone import (
     ND_NODE_ID,
     NR_ACTIVE_FILE,
     NR_FREE_PAGES,
+    NR_INACTIVE_ANON,
     NR_INACTIVE_FILE,
     NR_ISOLATED_ANON,
     WMARK_HIGH,
@@ -107,6 +113,8 @@ SCAN_ANON = 2
 SCAN_FILE = 3
 
 PAGES_PER_GB_SHIFT = 30 - 12
+ISOLATED_WAIT_NS = 100_000_000
+"""100 ms: how long reclaim waits for others to put isolated pages back."""
 
 
 def list_page(m: memoryview, va: int) -> int:
@@ -196,12 +204,35 @@ def putback_inactive_pages(m: memoryview, cpu: int, lv: int, pages: list[int]) -
     return free
 
 
+def too_many_isolated(m: memoryview, nd: int, file: int, sc: ScanControl) -> bool:
+    """True if others have taken more pages off the node's lists than are on the inactive one.
+
+    Who may do I/O and call the file system has to leave eight times as many to those who may not.
+    kswapd never waits, nor does a control group of the first version."""
+    if sc.kswapd or (sc.memcg and not m[G_MEMCG_ON_DFL]):
+        return False
+    inactive = node_page_state(m, nd, NR_INACTIVE_FILE if file else NR_INACTIVE_ANON)
+    if sc.gfp_mask & (GFP_IO_BIT | GFP_FS_BIT) == GFP_IO_BIT | GFP_FS_BIT:
+        inactive >>= 3
+    return node_page_state(m, nd, NR_ISOLATED_ANON + file) > inactive
+
+
 def shrink_inactive_list(
     m: memoryview, cpu: int, lv: int, nr_to_scan: int, sc: ScanControl, lru: int
 ) -> int:
-    """Reclaims from the tail of an inactive list: pages freed."""
+    """Reclaims from the tail of an inactive list: pages freed.
+
+    Where too many pages are isolated it waits a tenth of a second of modelled time for them to come
+    back: nothing is freed if they do not; who has been killed meanwhile is told 32."""
     nd = lruvec_node(m, lv)
     file = 1 if lru >= LRU_FILE else 0
+    if too_many_isolated(m, nd, file, sc):
+        m[G_CLOCK] += ISOLATED_WAIT_NS
+        blk_poll(m, cpu)
+        if fatal_signal_pending(m, cpu):
+            return SWAP_CLUSTER_MAX
+        if too_many_isolated(m, nd, file, sc):
+            return 0
     lru_add_drain(m, cpu)
     mode = 0 if sc.may_unmap else ISOLATE_UNMAPPED
     pages, taken, scanned = isolate_lru_pages(m, cpu, lv, nr_to_scan, sc, mode, lru)
@@ -212,6 +243,7 @@ def shrink_inactive_list(
     if taken == 0:
         return 0
     before = sc.dirty, sc.unqueued_dirty, sc.writeback, sc.congested, sc.immediate
+    pages_before = sc.nr_activate, sc.nr_ref_keep, sc.nr_unmap_fail
     reclaimed, kept = shrink_page_list(m, cpu, nd, pages, sc, 0, False)
     if not sc.memcg:
         count_vm_events(m, cpu, PGSTEAL_KSWAPD if sc.kswapd else PGSTEAL_DIRECT, reclaimed)
@@ -227,7 +259,10 @@ def shrink_inactive_list(
         ev, nid = EV_VMSCAN_SHRINK_INACTIVE, m[nd + ND_NODE_ID]
         dirty, writeback, congested = sc.dirty - before[0], sc.writeback - before[2], sc.congested
         trace(m, ev, cpu, nid, scanned, reclaimed, dirty, writeback, congested - before[3], file)
-        trace_more(m, sc.immediate - before[4], sc.priority, 0, 0)
+        activated = sc.nr_activate - pages_before[0]
+        kept_in_use = (sc.nr_ref_keep - pages_before[1]) << 32
+        still_mapped = sc.nr_unmap_fail - pages_before[2]
+        trace_more(m, sc.immediate - before[4], sc.priority, activated, kept_in_use | still_mapped)
     return reclaimed
 
 

@@ -316,6 +316,7 @@ def reclaim_page(
     if refs == PAGEREF_ACTIVATE:
         return ACTIVATE_LOCKED
     if refs == PAGEREF_KEEP:
+        sc.nr_ref_keep += 1
         return KEEP_LOCKED
     if anon and not lazyfree and m[p] & PG_SWAPCACHE == 0:
         way = prepare_swap(m, cpu, p, sc, tails)
@@ -323,6 +324,7 @@ def reclaim_page(
             return way
         may_enter = True
     if not unmap_page(m, cpu, p, ttu):
+        sc.nr_unmap_fail += 1
         return ACTIVATE_LOCKED
     mapping = page_mapping(m, p)
     if m[p] & PG_DIRTY:
@@ -394,4 +396,5 @@ def shrink_page_list(
         kept.append(p)
     free_page_list(m, cpu, free)
     count_vm_events(m, cpu, PGACTIVATE, activated)
+    sc.nr_activate += activated
     return reclaimed, kept

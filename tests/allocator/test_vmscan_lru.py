@@ -5,12 +5,17 @@ from __future__ import annotations
 
 import pytest
 
-from allocator.gfp import GFP_KERNEL
+from allocator.gfp import GFP_FS_BIT, GFP_KERNEL
 from allocator.layout import (
+    CPU_BLOCKS,
+    CPU_CURRENT,
+    G_CLOCK,
     G_NR_SWAP_PAGES,
     G_TOTAL_SWAP_PAGES,
+    G_TRACE_MASK2,
     G_VM_SWAPPINESS,
     NODE_DATA,
+    TASK_FATAL_SIGNAL,
     word_of_va,
 )
 from allocator.mmzone import (
@@ -21,10 +26,16 @@ from allocator.mmzone import (
     ND_LRUVEC,
     ND_RECENT_ROTATED,
     ND_RECENT_SCANNED,
+    ND_VM_STAT,
+    NR_INACTIVE_ANON,
+    NR_ISOLATED_ANON,
 )
 from allocator.scan_control import ScanControl
 from allocator.swap import lru_add_drain
+from allocator.trace import EV_VMSCAN_SHRINK_INACTIVE
+from allocator.tracepoints import trace_records
 from allocator.vmscan_lru import (
+    ISOLATED_WAIT_NS,
     SCAN_EQUAL,
     SCAN_FILE,
     SCAN_FRACT,
@@ -35,6 +46,8 @@ from allocator.vmscan_lru import (
     scan_balance,
     scan_fractions,
     shrink_active_list,
+    shrink_inactive_list,
+    too_many_isolated,
 )
 from tests.allocator.process_support import PAGE, Lab
 
@@ -148,3 +161,53 @@ def test_oldest_pages_of_the_active_list_are_deactivated() -> None:
     assert length(lab, LRU_ACTIVE_ANON) == active - 32
     assert length(lab, LRU_INACTIVE_ANON) == 32
     lab.check()
+
+
+@pytest.mark.parametrize(
+    ("inactive", "isolated", "gfp", "kswapd", "too_many"),
+    [
+        (800, 101, GFP_KERNEL, False, True),
+        (800, 100, GFP_KERNEL, False, False),
+        (800, 101, GFP_KERNEL, True, False),  # kswapd never waits
+        (800, 800, GFP_KERNEL & ~GFP_FS_BIT, False, False),  # who holds others up has more room
+        (800, 801, GFP_KERNEL & ~GFP_FS_BIT, False, True),
+        (800, 801, 0, False, True),
+        (0, 0, GFP_KERNEL, False, False),
+    ],
+)
+@pytest.mark.parametrize("file", [0, 1])
+def test_reclaim_waits_when_others_have_isolated_more_than_is_left(
+    inactive: int, isolated: int, gfp: int, kswapd: bool, too_many: bool, file: int
+) -> None:
+    lab, nd = lab_with_pages(8)
+    m = lab.m
+    m[nd + ND_VM_STAT + NR_INACTIVE_ANON + 2 * file] = inactive
+    m[nd + ND_VM_STAT + NR_ISOLATED_ANON + file] = isolated
+    sc = ScanControl(gfp, kswapd=kswapd)
+    assert too_many_isolated(m, nd, file, sc) is too_many
+    before = m[G_CLOCK]
+    shrink_inactive_list(m, 0, nd, 0, sc, LRU_INACTIVE_FILE if file else LRU_INACTIVE_ANON)
+    assert m[G_CLOCK] - before == (ISOLATED_WAIT_NS if too_many else 0)
+
+
+def test_who_is_killed_while_waiting_for_isolated_pages_stops_reclaiming() -> None:
+    lab, nd = lab_with_pages(8)
+    lab.m[nd + ND_VM_STAT + NR_ISOLATED_ANON] = 1000
+    current = word_of_va(lab.m[CPU_BLOCKS + CPU_CURRENT])
+    lab.m[current + TASK_FATAL_SIGNAL] = 1
+    assert shrink_inactive_list(lab.m, 0, nd, 8, ScanControl(GFP_KERNEL), LRU_INACTIVE_ANON) == 32
+
+
+def test_the_tracepoint_counts_what_was_activated_and_what_was_kept_as_in_use() -> None:
+    lab, nd = lab_with_pages(100)
+    m = lab.m
+    m[G_TRACE_MASK2] = 1 << (EV_VMSCAN_SHRINK_INACTIVE - 64)
+    shrink_active_list(m, 0, nd, 32, ScanControl(GFP_KERNEL), LRU_ACTIVE_ANON)
+    # their accessed bits are gone by now but those of pages that are read again
+    sc = ScanControl(GFP_KERNEL)
+    shrink_inactive_list(m, 0, nd, 32, sc, LRU_INACTIVE_ANON)
+    said = [r.args for r in trace_records(m) if r.event == EV_VMSCAN_SHRINK_INACTIVE]
+    assert [(a[1], a[2], a[9], a[10]) for a in said] == [
+        (32, sc.nr_reclaimed or said[0][2], sc.nr_activate, sc.nr_ref_keep << 32)
+    ]
+    assert said[0][2] + said[0][9] + (said[0][10] >> 32) <= 32
