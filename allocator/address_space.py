@@ -47,6 +47,9 @@ AS_A_OPS = ADDRESS_SPACE["a_ops"]
 AS_FLAGS = ADDRESS_SPACE["flags"]
 ADDRESS_SPACE_WORDS = ADDRESS_SPACE.words
 
+# flags
+AS_EIO = 1 << 0
+
 # a_ops
 AOPS_NONE = 0
 AOPS_FILE = 1
@@ -76,6 +79,18 @@ SWAP_INFO = Struct(
 SI_SPACES = SWAP_INFO["spaces"]
 SWAP_INFO_WORDS = SWAP_INFO.words
 SWAP_ADDRESS_SPACE_SHIFT = 14
+
+
+def mapping_set_error(m: memoryview, mapping: int) -> None:
+    """Remembers that bytes of the object were lost, for who asks next. Hot."""
+    m[mapping + AS_FLAGS] |= AS_EIO
+
+
+def filemap_check_errors(m: memoryview, mapping: int) -> bool:
+    """True if bytes of the object were lost since the last time that somebody asked. Hot."""
+    lost = m[mapping + AS_FLAGS] & AS_EIO != 0
+    m[mapping + AS_FLAGS] &= ~AS_EIO
+    return lost
 
 
 def swap_info(m: memoryview, kind: int) -> int:

@@ -76,6 +76,12 @@ class KernelBase:
         """Lines of the reports that have come since the log was last read."""
         yield from log_lines(self.m, self._log_seen)
 
+    def read_reports(self) -> None:
+        """Takes what the kernel has reported since into `log`."""
+        if self.m[G_LOG_HEAD] != self._log_seen:
+            self.log.extend(self.reports())
+            self._log_seen = self.m[G_LOG_HEAD]
+
     def _call(self, name: str, *args: Any) -> Any:
         """Runs the hot function `name`; afterwards the log ring's new reports are in `log`."""
         if self.memory.rewinds != self._rewinds:
@@ -89,9 +95,7 @@ class KernelBase:
                 f"{name}{args}: the allocator followed a damaged pointer ({error})"
             ) from None
         finally:
-            if self.m[G_LOG_HEAD] != self._log_seen:
-                self.log.extend(self.reports())
-                self._log_seen = self.m[G_LOG_HEAD]
+            self.read_reports()
 
     def _raise_bad_page(self, pfn: int, order: int) -> None:
         reasons = [line for line in self.log[-12:] if "page dumped because" in line]

@@ -7,6 +7,7 @@ from .kernel_base import KernelBase
 from .memory_failure import MF_ACTION_REQUIRED, memory_failure
 from .memory_hotplug import offline_pages, online_pages
 from .mm_init import mm_init
+from .soft_offline import soft_offline_page
 
 
 class KernelHotplug(KernelBase):
@@ -32,4 +33,15 @@ class KernelHotplug(KernelBase):
         self._check_cpu(cpu)
         self._check_errno(mm_init(self.m, cpu), "memory_failure")
         rc = memory_failure(self.m, cpu, pfn, MF_ACTION_REQUIRED if kill else 0)
+        self.read_reports()
         self._check_errno(rc, f"memory_failure of frame {pfn:#x}")
+
+    def soft_offline_page(self, pfn: int, cpu: int = 0) -> None:
+        """Takes frame `pfn` out of use before it goes bad: what is in it moves elsewhere, nobody
+        loses a byte. Raises BadRequest (ENXIO: no such frame; EBUSY: bad already; EIO: it can
+        neither be freed nor moved; ENOMEM: there is no frame to move it to)."""
+        self._check_cpu(cpu)
+        self._check_errno(mm_init(self.m, cpu), "soft_offline_page")
+        rc = soft_offline_page(self.m, cpu, pfn)
+        self.read_reports()
+        self._check_errno(rc, f"soft_offline_page of frame {pfn:#x}")

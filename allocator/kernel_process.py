@@ -25,7 +25,6 @@ from .huge_memory import (
 )
 from .kernel_base import KernelBase
 from .layout import (
-    G_LOG_HEAD,
     G_MM_INIT_DONE,
     G_TASKS,
     G_THP_FLAGS,
@@ -129,9 +128,3 @@ class KernelProcess(KernelBase):
         """Empties the pagevecs of all CPUs."""
         if self.m[G_MM_INIT_DONE]:
             lru_add_drain_all(self.m)
-
-    def read_reports(self) -> None:
-        """Takes what the kernel has reported since into `log`."""
-        if self.m[G_LOG_HEAD] != self._log_seen:
-            self.log.extend(self.reports())
-            self._log_seen = self.m[G_LOG_HEAD]

@@ -17,6 +17,7 @@ from .compact_free import MIGRATE_ASYNC as MIGRATE_ASYNC
 from .compact_free import MIGRATE_SYNC as MIGRATE_SYNC
 from .compact_free import MIGRATE_SYNC_LIGHT as MIGRATE_SYNC_LIGHT
 from .huge_split import split_huge_page_to_list
+from .hwpoison import set_hwpoison_free_buddy_page
 from .layout import (
     G_STATIC_KEYS,
     G_TRACE_MASK,
@@ -191,6 +192,9 @@ def unmap_and_move(
             mod_isolated(m, cpu, p, -hpage_nr_pages(m, p))
     if rc == 0:
         put_page_p(m, cpu, p)
+        if reason == MR_MEMORY_FAILURE:
+            # marked only now that nobody uses the frame
+            set_hwpoison_free_buddy_page(m, page_to_pfn(m, p))
     elif rc != -EAGAIN:
         putback_lru_page(m, cpu, p)
     if freed or rc:

@@ -33,6 +33,7 @@ from .layout import (
     VMEMMAP_START,
     unsigned,
 )
+from .memory_failure_report import failure_line
 from .mm_types import (
     COMPOUND_MAPCOUNT_SHIFT,
     NR_PAGEFLAGS,
@@ -77,6 +78,7 @@ from .trace import (
     LOG_BAD_PAGE,
     LOG_COMM,
     LOG_FAULT_INJECTED,
+    LOG_MEMORY_FAILURE,
     LOG_MEMS,
     LOG_OOM_INVOKED,
     LOG_PAGE_POISON,
@@ -320,6 +322,9 @@ def report(m: memoryview, record: LogRecord, mem_info: bool = False) -> Iterator
         yield from report_poison(m, record)
     elif record.kind == LOG_FAULT_INJECTED:
         yield from report_fault(record)
+    elif record.kind == LOG_MEMORY_FAILURE:
+        names = format_page_flags(record.args[3])
+        yield failure_line(record.args, record.words[LOG_PID], record.comm, names)
     elif record.kind in OOM_RECORDS:
         mask = node_list(record.args[2]) if record.args[2] else "(null)"
         pid = record.words[LOG_PID]

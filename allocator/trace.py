@@ -150,6 +150,7 @@ LOG_OOM_KILL = 16
 LOG_OOM_KILLED = 17
 LOG_OOM_REAPED = 18
 LOG_OOM_NOBODY = 19
+LOG_MEMORY_FAILURE = 20
 # Words of a log record that name the current task
 LOG_PID = 12
 LOG_MEMS = 13

@@ -17,6 +17,7 @@ from .address_space import (
     AS_HOST,
     AS_I_PAGES,
     AS_WRITEBACK_INDEX,
+    filemap_check_errors,
     page_mapping,
 )
 from .blockdev import (
@@ -229,10 +230,13 @@ def writeback_single_inode(m: memoryview, cpu: int, inode: int, nr: int, sync: i
 
 
 def fsync_range(m: memoryview, cpu: int, inode: int, first: int, last: int) -> int:
-    """Writes pages [`first`, `last`] of a file and its record, and waits: 0 or -EIO. Hot."""
+    """Writes pages [`first`, `last`] of a file and its record, and waits: 0, or -EIO if that failed
+    or dirty pages were lost since the last time. Hot."""
     mapping = inode + INODE_MAPPING
     write_cache_pages(m, cpu, mapping, first, last, LAST_INDEX, WB_SYNC_ALL)
     said = wait_for_writeback(m, cpu, mapping, first, last)
+    if filemap_check_errors(m, mapping):
+        said = -EIO
     state = m[inode + INODE_STATE]
     if state & (I_DIRTY_SYNC | I_DIRTY_DATASYNC):
         write_inode(m, inode)

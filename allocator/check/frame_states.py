@@ -157,6 +157,8 @@ def check_reserved(check: Check) -> None:
     at = np.flatnonzero(frames.reserved & (frames.kinds != KIND_RESERVED | KIND_ONE))
     odd = frames.ram[at] & ~free[at] & ~frames.buddy[at] & ~check.offline[at]
     odd &= ~frames.counting(KIND_ONE)[at] | frames.owned[at]
+    # memory_failure() keeps the reference of a page that it can do nothing about
+    odd &= ~((frames.flags[at] & PG_HWPOISON != 0) & (frames.refcount[at] == 2))
     check.add_frames(
         "reserved-state",
         at[odd],
@@ -199,17 +201,39 @@ def check_reserved_flags(check: Check) -> None:
 
 
 def check_lost(check: Check) -> None:
-    """Runs of frames without a reference: each must fill an aligned plain block."""
+    """Runs of frames without a reference: each must fill an aligned plain block.
+
+    A bad frame without a reference is part of such a block, or one that the allocator has refused
+    to hand out: whatever fits."""
     frames, free = check.frames, check.free
     loose = frames.counting(KIND_FREE) & ~free & frames.ram & ~check.offline
     odd = frames.odd
     unlisted = ~(free[odd] | frames.buddy[odd] | frames.unborn[odd]) & frames.ram[odd]
     loose[odd] = (frames.refcount[odd] == 0) & unlisted
-    for others in (check.compounds.members, frames.flagged):
-        at = np.flatnonzero(loose & others) if others.any() else odd[:0]
-        loose[at] = ~check.compounds.members[at] & (frames.flags[at] & PG_HWPOISON == 0)
+    if check.compounds.members.any():
+        loose &= ~check.compounds.members
+    bad = loose & (frames.flags & PG_HWPOISON != 0)
+    runs = misfits(check, loose & ~bad)
+    lost = np.zeros(loose.size, dtype=np.bool_)
+    if bad.any() and runs:
+        for first, stop in misfits(check, loose):
+            lost[first:stop] = True
+    else:
+        lost[:] = True
+    for first, stop in runs:
+        check.add_frames(
+            "frame-lost",
+            first + np.flatnonzero(lost[first:stop]),
+            "has no reference and is on no list, but lies in no allocated block either",
+            P_COUNTS,
+        )
+
+
+def misfits(check: Check, loose: npt.NDArray[np.bool_]) -> list[list[int]]:
+    """Runs (first, end) of `loose` frames that are not the tails of an allocated plain block."""
     if not loose.any():
-        return
+        return []
+    frames, free = check.frames, check.free
     padded = np.concatenate(([False], loose, [False]))
     edges = np.flatnonzero(padded[1:] != padded[:-1]).reshape(-1, 2)
     head, end = edges[:, 0] - 1, edges[:, 1]
@@ -225,13 +249,8 @@ def check_lost(check: Check) -> None:
         owned = check.ext_flags[at] & PAGE_EXT_OWNER != 0
         order = ext_column(check, EXT_OWNER)[at] & 0xFFFF
         fits &= ~owned | (np.int64(1) << np.minimum(order, 62) == size)
-    for first, stop in edges[~fits].tolist():
-        check.add_frames(
-            "frame-lost",
-            np.arange(first, stop),
-            "has no reference and is on no list, but lies in no allocated block either",
-            P_COUNTS,
-        )
+    found: list[list[int]] = edges[~fits].tolist()
+    return found
 
 
 def run(check: Check) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..layout import PAGES_PER_SECTION, va_of_word
-from ..mm_types import P_FLAGS, P_NEXT, P_PRIVATE
+from ..mm_types import P_FLAGS, P_NEXT, P_PRIVATE, PG_HWPOISON
 from ..mmzone import (
     FA_NR_FREE,
     FA_WORDS,
@@ -45,7 +45,8 @@ RULES = {
     "free-list-align": "a listed block is aligned to its order",
     "free-list-zone": "a listed block lies in the zone that lists it, with all its frames",
     "free-list-overlap": "no two listed blocks share a frame",
-    "free-list-type": "CMA and isolated blocks are on the lists of just their types",
+    "free-list-type": "CMA and isolated blocks are on the lists of just their types, but for "
+    "what soft offline leaves",
     "free-list-merged": "two buddies of one order are never both free",
     "free-list-nr-free": "nr_free of a free area is the number of blocks on its lists",
     "empty-zone": "a zone that spans nothing has no free blocks",
@@ -196,6 +197,22 @@ def check_zone(check: Check, blocks: FreeBlocks) -> None:
     check.add_frames("free-list-zone", np.array(sorted(bad), dtype=np.intp), text, P_FLAGS)
 
 
+def left_by_soft_offline(check: Check, blocks: FreeBlocks) -> npt.NDArray[np.bool_]:
+    """Which blocks soft offline has left on the list of isolated ones: around a bad frame, in a
+    pageblock that is not isolated (any more). 4.20 does not count them as free."""
+    left = np.zeros(blocks.heads.size, dtype=np.bool_)
+    frames = check.frames
+    bad = np.flatnonzero(frames.flags & PG_HWPOISON)
+    if not bad.size or not blocks.heads.size:
+        return left
+    block = np.searchsorted(blocks.heads, bad, side="right") - 1
+    inside = (block >= 0) & (bad < blocks.heads[block] + (np.int64(1) << blocks.order[block]))
+    left[block[inside]] = True
+    kind = frames.blocks[blocks.heads >> PAGEBLOCK_ORDER]
+    here: npt.NDArray[np.bool_] = (blocks.mt == MIGRATE_ISOLATE) & (kind != MIGRATE_ISOLATE)
+    return left & here
+
+
 def check_types(check: Check, blocks: FreeBlocks) -> None:
     """Isolated and CMA blocks: list and pageblock agree."""
     if not blocks.heads.size:
@@ -205,6 +222,7 @@ def check_types(check: Check, blocks: FreeBlocks) -> None:
     special = np.isin(kind, (MIGRATE_CMA, MIGRATE_ISOLATE)) | np.isin(
         blocks.mt, (MIGRATE_CMA, MIGRATE_ISOLATE)
     )
+    special &= ~left_by_soft_offline(check, blocks)
     bad = np.flatnonzero(special & (kind != blocks.mt))
     types = dict(zip(blocks.heads[bad].tolist(), blocks.mt[bad].tolist(), strict=True))
 
