@@ -186,7 +186,7 @@ def test_reclaim_waits_when_others_have_isolated_more_than_is_left(
     sc = ScanControl(gfp, kswapd=kswapd)
     assert too_many_isolated(m, nd, file, sc) is too_many
     before = m[G_CLOCK]
-    shrink_inactive_list(m, 0, nd, 0, sc, LRU_INACTIVE_FILE if file else LRU_INACTIVE_ANON)
+    shrink_inactive_list(m, 0, nd + ND_LRUVEC, 0, sc, LRU_INACTIVE_FILE if file else LRU_INACTIVE_ANON)
     assert m[G_CLOCK] - before == (ISOLATED_WAIT_NS if too_many else 0)
 
 
@@ -195,17 +195,17 @@ def test_who_is_killed_while_waiting_for_isolated_pages_stops_reclaiming() -> No
     lab.m[nd + ND_VM_STAT + NR_ISOLATED_ANON] = 1000
     current = word_of_va(lab.m[CPU_BLOCKS + CPU_CURRENT])
     lab.m[current + TASK_FATAL_SIGNAL] = 1
-    assert shrink_inactive_list(lab.m, 0, nd, 8, ScanControl(GFP_KERNEL), LRU_INACTIVE_ANON) == 32
+    assert shrink_inactive_list(lab.m, 0, nd + ND_LRUVEC, 8, ScanControl(GFP_KERNEL), LRU_INACTIVE_ANON) == 32
 
 
 def test_the_tracepoint_counts_what_was_activated_and_what_was_kept_as_in_use() -> None:
     lab, nd = lab_with_pages(100)
     m = lab.m
     m[G_TRACE_MASK2] = 1 << (EV_VMSCAN_SHRINK_INACTIVE - 64)
-    shrink_active_list(m, 0, nd, 32, ScanControl(GFP_KERNEL), LRU_ACTIVE_ANON)
+    shrink_active_list(m, 0, nd + ND_LRUVEC, 32, ScanControl(GFP_KERNEL), LRU_ACTIVE_ANON)
     # their accessed bits are gone by now but those of pages that are read again
     sc = ScanControl(GFP_KERNEL)
-    shrink_inactive_list(m, 0, nd, 32, sc, LRU_INACTIVE_ANON)
+    shrink_inactive_list(m, 0, nd + ND_LRUVEC, 32, sc, LRU_INACTIVE_ANON)
     said = [r.args for r in trace_records(m) if r.event == EV_VMSCAN_SHRINK_INACTIVE]
     assert [(a[1], a[2], a[9], a[10]) for a in said] == [
         (32, sc.nr_reclaimed or said[0][2], sc.nr_activate, sc.nr_ref_keep << 32)
