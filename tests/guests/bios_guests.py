@@ -12,6 +12,16 @@ def _read(ax: int, cx: int, more: str = "") -> str:
     return f"{more}\n" + _READ.format(ax=hex(ax), cx=hex(cx))
 
 
+_EQUIPMENT = calls(
+    "int 0x11\n and al, 0xfb",  # bit 2 is a mouse, which no -nodefaults takes away from QEMU
+    "mov ax, [0x410]\n and al, 0xfb\n mov bx, [0x400]\n mov cx, [0x408]",
+    "mov al, 0x10\n out 0x70, al\n in al, 0x71\n mov ah, 0\n mov bx, ax\n"
+    " mov al, 0x14\n out 0x70, al\n in al, 0x71",
+    "mov al, [0x475]\n mov ah, 0",
+)
+_BARE = ("-nodefaults", "-vga", "std")
+EQUIPMENT = Program(_EQUIPMENT, qemu=_BARE)
+EQUIPMENT_WITH_FLOPPY = Program(_EQUIPMENT, floppy=True, qemu=_BARE)
 DISK_PARAMETERS = Program(
     calls(
         "mov ah, 8\n int 0x13",

@@ -110,6 +110,8 @@ class Program:
     memory: int = 128
     keys: tuple[tuple[str, str], ...] = ()
     """What is typed: a name of QEMU's `sendkey`, and the same for `scan_codes`."""
+    qemu: tuple[str, ...] = ()
+    """More arguments for QEMU, to leave out of its machine what this one does not have."""
 
     @property
     def image(self) -> bytes:

@@ -34,6 +34,7 @@ def test_a_guest_ends_here_as_it_does_on_qemu(name: str, tmp_path: Path) -> None
         tmp_path / "guest.img",
         "-m",
         str(program.memory),
+        *program.qemu,
         floppy=program.floppy,
         work=tmp_path,
         keys=tuple(key for key, _ in program.keys),
