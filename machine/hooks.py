@@ -14,9 +14,10 @@ from unicorn import unicorn_const as kinds
 from unicorn import x86_const as x86
 
 from machine import engine as callbacks
+from machine.biosport import BIOS_PORT
 from machine.mmio import OPEN_BUS, WINDOW, WINDOW_PAGES
 from machine.mmu import BUS_PAGE, FETCH, page_fault_error, translate_as
-from machine.walk import CR0_PG, EFER_LMA, PROTECTION, walk
+from machine.walk import CR0_PE, CR0_PG, EFER_LMA, PROTECTION, walk
 
 if TYPE_CHECKING:
     from machine.engine import ControlReader, Engine
@@ -31,12 +32,17 @@ _U32 = 0xFFFFFFFF
 
 def install_hooks(cpu: VCPU, engine: Engine, controls: ControlReader, regs: Registers) -> None:
     """Let `engine` ask `cpu`."""
-    _hook_memory(cpu, engine, controls)
+    _hook_memory(cpu, engine, controls, regs)
     _hook_devices(cpu, engine, controls, regs)
     _hook_instructions(cpu, engine, regs)
 
 
-def _hook_memory(cpu: VCPU, engine: Engine, controls: ControlReader) -> None:
+def _v86(cr0: int, efer: int, regs: Registers) -> bool:
+    """Virtual-8086 mode; `regs` is only asked where there is such a mode."""
+    return bool(cr0 & CR0_PE and not efer & EFER_LMA and regs.rflags & _VM)
+
+
+def _hook_memory(cpu: VCPU, engine: Engine, controls: ControlReader, regs: Registers) -> None:
     memory, mmio = cpu.memory, cpu.mmio
     m, table, read_controls = memory.words, cpu.ram, controls.read
     first_access: int = kinds.UC_MEM_READ
@@ -44,8 +50,7 @@ def _hook_memory(cpu: VCPU, engine: Engine, controls: ControlReader) -> None:
     def fill(_uc: object, va: int, kind: int, entry: Any, _data: object) -> bool:
         access = kind - first_access
         cr0, cr3, cr4, efer, ring3 = read_controls()
-        if not ring3 and cr0 & CR0_PG and not efer & EFER_LMA:
-            ring3 = bool(cpu.regs.rflags & _VM)
+        ring3 = ring3 or bool(cr0 & CR0_PG) and _v86(cr0, efer, regs)
         user = ring3 and not cpu.privileged
         result = walk(m, table, va - (va >> 63 << 64), access, user, cr0, cr3, cr4, efer)
         if cpu.page_fault is not None and 0 > result >= PROTECTION:
@@ -98,8 +103,13 @@ def _hook_devices(cpu: VCPU, engine: Engine, controls: ControlReader, regs: Regi
     ports, number = cpu.ports, cpu.cpu_id
 
     def allowed(port: int, size: int) -> bool:
-        """Unicorn leaves the I/O permissions of user mode to whoever handles the access."""
-        return not controls.read()[4] or cpu.may_use_port(port, size)
+        """Unicorn leaves the I/O permissions of user mode to whoever handles the access. The
+        BIOS's way out of its ROM is no port of the board, and open to it in virtual-8086 mode
+        whatever the monitor has said about ports."""
+        cr0, _, _, efer, ring3 = controls.read()
+        if _v86(cr0, efer, regs):
+            return port == BIOS_PORT or cpu.may_use_port(port, size)
+        return not ring3 or cpu.may_use_port(port, size)
 
     def guarded(action: Callable[[], int], size: int = 0) -> int:
         """Run a device; keep what it raises until the engine has been left."""
