@@ -11,7 +11,7 @@ CPUID says."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from firmware import E820Entry, Image, e820_map, power_on
@@ -19,7 +19,7 @@ from firmware.bios import Bios, connect_bios, install_bios
 from firmware.bios.bios import NOTE_INSTALLED
 from firmware.boot_params import KERNEL_START, set_ramdisk
 from firmware.e820 import EBDA, MIB, RESERVED, USABLE
-from firmware.entry import boot_disk, boot_multiboot
+from firmware.entry import Module, boot_disk, boot_multiboot
 from machine import BringUpError, Machine
 from machine.drive import Drive
 
@@ -66,9 +66,10 @@ def boot_pc(
     *,
     kernel: bool = False,
     sink: Callable[[str], None] | None = None,
+    modules: Sequence[Module] = (),
 ) -> PcGuest:
     """POST, then enter the disk or the Multiboot kernel `what` on CPU 0. `append` is the command
-    line of a Multiboot kernel, or, with `kernel`, of the page allocator.
+    line of a Multiboot kernel, which has `modules`, or, with `kernel`, of the page allocator.
 
     Raises `ImageError` for an image that does not fit, `UsageError` for the command line,
     `BringUpError` when the machine cannot be brought up."""
@@ -83,7 +84,7 @@ def boot_pc(
         bios = boot_disk(machine, what, e820)
     else:
         bios = install_bios(machine, e820)
-        boot_multiboot(machine, what, "" if kernel else append, e820)
+        boot_multiboot(machine, what, "" if kernel else append, e820, modules)
     machine.pc.bios.notes[NOTE_KERNEL] = int(kernel)
     return PcGuest(machine, bios, hypercalls, None if isinstance(what, Drive) else what, kernel)
 

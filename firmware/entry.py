@@ -12,6 +12,7 @@ point. The page tables behind `cr3` are the kernel's, for it has the allocator t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from firmware.acpi import RSDP_SIZE, find_rsdp
@@ -19,7 +20,14 @@ from firmware.board import BootableBoard
 from firmware.boot_params import BOOT_PARAMS, encode_command_line, read_e820
 from firmware.e820 import USABLE, E820Entry
 from firmware.images import KINDS_MULTIBOOT, Image, check_segments, write_segments
-from firmware.multiboot import LOADER_1, LOADER_2, build_info_1, build_info_2
+from firmware.multiboot_info import (
+    LOADER_1,
+    LOADER_2,
+    LoadedModule,
+    SectionTable,
+    build_info_1,
+    build_info_2,
+)
 from machine.errors import ImageError
 
 if TYPE_CHECKING:
@@ -38,14 +46,24 @@ def enter_image(machine: BootableBoard, image: Image, cr3: int, stack: int) -> N
     machine.cpus[0].start(rip=image.entry, rsp=stack, cr3=cr3, rsi=BOOT_PARAMS)
 
 
+@dataclass(frozen=True)
+class Module:
+    """A file for a Multiboot kernel, and what it is told about it (GRUB's `module` line)."""
+
+    data: bytes
+    line: str = ""
+
+
 def boot_multiboot(
     machine: Machine,
     image: Image,
     append: str = "",
     e820: Sequence[E820Entry] | None = None,
+    modules: Sequence[Module] = (),
 ) -> None:
     """Load the Multiboot kernel `image` into a machine that has been through POST and enter it on
-    CPU 0 with the command line `append`. `e820` is the map it is told, that in RAM if left out.
+    CPU 0 with the command line `append` and `modules`, which lie behind it. `e820` is the map it is
+    told, that in RAM if left out.
 
     Raises `ImageError` when it does not lie in usable RAM, `UsageError` for the command line,
     `BringUpError` when there is no map."""
@@ -54,15 +72,48 @@ def boot_multiboot(
     usable = [(entry.addr, entry.end) for entry in entries if entry.type == USABLE]
     check_segments(memory, image, usable, [(0, 0x500, "the BIOS data area")])
     line = encode_command_line(f"{image.name} {append}".strip() if image.name.isascii() else append)
-    address = _free(image, len(line) + _PAGE)
+    loaded, sections, behind = _behind(image, usable, modules)
+    told = sum(len(module.line) + 32 for module in loaded)
+    told += len(sections.headers) if sections else 0
+    address = _free(image, len(line) + told + _PAGE)
     if KINDS_MULTIBOOT[image.kind] == 1:
-        info, magic = build_info_1(address, entries, line), LOADER_1
+        magic, info = LOADER_1, build_info_1(address, entries, line, loaded, sections)
     else:
         rsdp = memory.read(find_rsdp(memory).address, RSDP_SIZE)
-        info, magic = build_info_2(entries, line, rsdp), LOADER_2
+        magic, info = LOADER_2, build_info_2(entries, line, rsdp, loaded, sections)
     write_segments(memory, image)
-    memory.write(address, info)
+    for place, data in (*behind, (address, info)):
+        memory.write(place, data)
     machine.cpus[0].start_protected(image.entry, eax=magic, ebx=address)
+
+
+Placed = tuple[list[LoadedModule], SectionTable | None, list[tuple[int, bytes]]]
+
+
+def _behind(image: Image, usable: Sequence[tuple[int, int]], modules: Sequence[Module]) -> Placed:
+    """Places for the modules, each on a page of its own, and for the sections, behind the kernel:
+    where they are, and what is to be written. Raises `ImageError`."""
+    at = first = max(image.span[1], 1 << 20)
+    loaded, write = [], []
+    for module in modules:
+        line = encode_command_line(module.line)
+        loaded.append(LoadedModule(at, at + len(module.data), line))
+        write.append((at, module.data))
+        at += -(-len(module.data) // _PAGE) * _PAGE
+    table = None
+    if image.sections is not None:
+        offset, data = image.sections.placed(at)
+        found = image.sections
+        table = SectionTable(
+            at + offset, found.count, found.entry_size, found.names_index, data[offset:]
+        )
+        write.append((at, data))
+        at += len(data)
+    if at > first and not any(low <= first and at <= high for low, high in usable):
+        raise ImageError(
+            f"{image.name}: no room for [mem {first:#x}-{at - 1:#x}] behind the kernel"
+        )
+    return loaded, table, write
 
 
 def _free(image: Image, size: int) -> int:

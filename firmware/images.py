@@ -33,6 +33,7 @@ from firmware.boot_params import (
 )
 from firmware.e820 import USABLE
 from firmware.elf import MAGIC, load_elf
+from firmware.elf_sections import Sections, read_sections
 from firmware.link import BASE, Linked, link
 from firmware.multiboot import find_header, load_kernel
 from firmware.source import Source, expand, read_file, read_source
@@ -75,6 +76,8 @@ class Image:
     kind: str
     symbols: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    sections: Sections | None = None
+    """Of a Multiboot kernel that is ELF."""
 
     @property
     def span(self) -> tuple[int, int]:
@@ -188,7 +191,9 @@ def _load_binary(path: Path) -> Image:
     if header is not None:
         parts, entry, symbols = load_kernel(name, data, header)
         kind = "multiboot" if header.version == 1 else "multiboot2"
-        return Image(name, tuple(Segment(*part) for part in parts), entry, kind, symbols)
+        segments = tuple(Segment(*part) for part in parts)
+        sections = read_sections(data) if header.load is None else None
+        return Image(name, segments, entry, kind, symbols, sections=sections)
     if data.startswith(MAGIC):
         parts, entry, symbols = load_elf(name, data)
         return Image(name, tuple(Segment(*part) for part in parts), entry, "elf", symbols)

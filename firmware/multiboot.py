@@ -4,38 +4,31 @@
 A kernel says in a header near the beginning of its file that it wants to be booted this way. It is
 an ELF executable of 32 or 64 bits, or says in the header itself where it belongs. It is entered in
 32-bit protected mode with paging off, EAX the magic number and EBX the address of a description of
-the machine: memory sizes, memory map, command line, name of the loader, for version 2 also the
-ACPI root pointer. There are no modules.
+the machine (multiboot_info.py).
 
 Multiboot Specification 0.6.96; Multiboot2 Specification 2.0. What a kernel demands and nobody here
-has (a video mode, page-aligned modules are no trouble, but EFI is) is refused when it is loaded."""
+has (a graphics mode, EFI) is refused when it is loaded."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from firmware.e820 import EBDA, USABLE, E820Entry
 from firmware.elf import MAGIC, load_elf
+from firmware.multiboot_info import TAGS
 from machine.errors import ImageError
 
 SEARCH_1, SEARCH_2 = 8192, 32768
 """Bytes at the beginning of the file that are searched for a header."""
 HEADER_1, HEADER_2 = 0x1BADB002, 0xE85250D6
-LOADER_1, LOADER_2 = 0x2BADB002, 0x36D76289
-LOADER_NAME = b"numalab\0"
 
 _PAGE_ALIGN, _MEMORY_INFO, _VIDEO, _ADDRESSES = 1, 2, 4, 1 << 16
 _KNOWN_1 = _PAGE_ALIGN | _MEMORY_INFO
 _REQUIRED_1 = 0xFFFF
 _END, _REQUEST, _ADDRESS, _ENTRY, _CONSOLE, _FRAMEBUFFER, _ALIGN = range(7)
 _OPTIONAL = 1
-_TAG_COMMAND_LINE, _TAG_LOADER, _TAG_MEMORY, _TAG_MAP = 1, 2, 4, 6
-_TAG_RSDP_1, _TAG_RSDP_2 = 14, 15
-_PROVIDED = (0, _TAG_COMMAND_LINE, _TAG_LOADER, _TAG_MEMORY, _TAG_MAP, _TAG_RSDP_1, _TAG_RSDP_2)
+_CONSOLE_REQUIRED, _CONSOLE_TEXT = 1, 2
 _TAG = struct.Struct("<HHI")
-_MIB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -113,12 +106,19 @@ def _check_tag(name: str, kind: int, body: bytes) -> None:
     """Refuse a tag that must not be ignored and cannot be granted."""
     if kind == _REQUEST:
         wanted = struct.unpack(f"<{len(body) // 4}I", body[: len(body) // 4 * 4])
-        missing = [number for number in wanted if number not in _PROVIDED]
+        missing = [number for number in wanted if number not in TAGS]
         if missing:
             raise ImageError(f"{name}: the Multiboot2 header demands information {missing[0]}")
-    elif kind not in (_CONSOLE, _ALIGN, _ADDRESS, _ENTRY):
-        what = "a frame buffer" if kind == _FRAMEBUFFER else f"feature {kind}"
-        raise ImageError(f"{name}: the Multiboot2 header demands {what}")
+    elif kind == _CONSOLE:
+        flags = int.from_bytes(body[:4], "little")
+        if flags & _CONSOLE_REQUIRED and not flags & _CONSOLE_TEXT:
+            raise ImageError(f"{name}: the Multiboot2 header demands a console that is not text")
+    elif kind == _FRAMEBUFFER:
+        depth = int.from_bytes(body[8:12], "little")
+        if depth:  # 0: text, or whatever there is
+            raise ImageError(f"{name}: the Multiboot2 header demands a frame buffer")
+    elif kind not in (_ALIGN, _ADDRESS, _ENTRY):
+        raise ImageError(f"{name}: the Multiboot2 header demands feature {kind}")
 
 
 def load_kernel(name: str, data: bytes, header: Header) -> Loaded:
@@ -145,48 +145,3 @@ def load_kernel(name: str, data: bytes, header: Header) -> Loaded:
     if not start <= header.entry < start + memsz:
         raise ImageError(f"{name}: entry point {header.entry:#x} lies in no segment")
     return [(start, data[offset : offset + size], memsz)], header.entry, {}
-
-
-def memory_kib(e820: Sequence[E820Entry]) -> tuple[int, int]:
-    """KiB of RAM from 0 on, and from 1 MiB on up to the first hole."""
-    upper = next((e.size for e in e820 if e.addr == _MIB and e.type == USABLE), 0)
-    return EBDA >> 10, min(upper >> 10, 0xFFFFFFFF)
-
-
-def build_info_1(address: int, e820: Sequence[E820Entry], command_line: bytes) -> bytes:
-    """The version 1 information structure for physical `address`, with all it points to."""
-    lower, upper = memory_kib(e820)
-    entries = b"".join(struct.pack("<IQQI", 20, e.addr, e.size, e.type) for e in e820)
-    head = 116
-    map_at = address + head
-    line_at = map_at + len(entries)
-    name_at = line_at + len(command_line)
-    info = bytearray(head)
-    # Memory sizes, command line, modules (none), memory map, loader's name.
-    struct.pack_into("<3I", info, 0, 1 | 1 << 2 | 1 << 3 | 1 << 6 | 1 << 9, lower, upper)
-    struct.pack_into("<3I", info, 16, line_at, 0, 0)
-    struct.pack_into("<2I", info, 44, len(entries), map_at)
-    struct.pack_into("<I", info, 64, name_at)
-    return bytes(info) + entries + command_line + LOADER_NAME
-
-
-def build_info_2(e820: Sequence[E820Entry], command_line: bytes, rsdp: bytes) -> bytes:
-    """The version 2 information structure; all of it is in one piece."""
-    lower, upper = memory_kib(e820)
-    entries = b"".join(struct.pack("<QQII", e.addr, e.size, e.type, 0) for e in e820)
-    tags = [
-        (_TAG_COMMAND_LINE, command_line),
-        (_TAG_LOADER, LOADER_NAME),
-        (_TAG_MEMORY, struct.pack("<II", lower, upper)),
-        (_TAG_MAP, struct.pack("<II", 24, 0) + entries),
-    ]
-    if rsdp:
-        tags.append((_TAG_RSDP_1, rsdp[:20]))
-        if rsdp[15] >= 2:
-            tags.append((_TAG_RSDP_2, rsdp))
-    tags.append((0, b""))
-    body = bytearray()
-    for kind, data in tags:
-        body += struct.pack("<II", kind, 8 + len(data)) + data
-        body += bytes(-len(body) % 8)
-    return struct.pack("<II", 8 + len(body), 0) + bytes(body)

@@ -29,6 +29,13 @@ def add_pc_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="type this text, {Enter} {F1} {Ctrl-C} ...; -: keys from the terminal",
     )
+    group.add_argument(
+        "--module",
+        metavar="FILE[ ARGUMENTS]",
+        action="append",
+        default=[],
+        help="load this file for a Multiboot kernel; may be given several times",
+    )
     group.add_argument("--kernel", action="store_true", help="with the page allocator beside it")
     group.add_argument("--reboot", action="store_true", help="a reset boots again")
     add_look_arguments(group)
@@ -54,6 +61,6 @@ def wants_disk(args: argparse.Namespace) -> bool:
 
 def check_script_arguments(args: argparse.Namespace) -> None:
     """Raise `UsageError` for an option that makes no sense with a boot script."""
-    for name in ("keys", "kernel", "reboot"):
+    for name in ("keys", "module", "kernel", "reboot"):
         if getattr(args, name):
             raise UsageError(f"--{name} is for disk images and Multiboot kernels")

@@ -21,7 +21,10 @@ from types import FrameType
 from firmware import Image
 from firmware.bios import scan_codes
 from firmware.diskimage import open_disk
-from machine import InputError, Machine, OutputError, Stop
+from firmware.entry import Module
+from firmware.images import MAX_IMAGE
+from firmware.source import read_file
+from machine import InputError, Machine, OutputError, Stop, UsageError
 from machine.drive import SECTOR, Drive
 from machine.outfile import check_writable
 
@@ -56,13 +59,25 @@ def run_image(
     """Boot `what` on `machine` and report; the exit code."""
     keys = _keys(args.keys)
     sink = _log_line if args.log else None
-    guest = boot_pc(machine, what, " ".join(args.append), kernel=args.kernel, sink=sink)
+    modules = _modules(args.module, isinstance(what, Drive))
+    append = " ".join(args.append)
+    guest = boot_pc(machine, what, append, kernel=args.kernel, sink=sink, modules=modules)
     machine.pc.keyboard.press(keys)
     machine.no_reboot = not args.reboot
     code = run_and_report(args, guest, wanted)
     if args.write_back and isinstance(what, Drive):
         what.write_back()
     return code
+
+
+def _modules(wanted: list[str], disk: bool) -> list[Module]:
+    """The files of --module, each with the line its kernel is told. Raises `UsageError`,
+    `InputError`, `ImageError`."""
+    if wanted and disk:
+        raise UsageError("--module is for Multiboot kernels")
+    return [
+        Module(read_file(Path(line.split(" ")[0]), MAX_IMAGE, "module"), line) for line in wanted
+    ]
 
 
 def run_and_report(args: argparse.Namespace, guest: PcGuest, wanted: list[Inspection]) -> int:

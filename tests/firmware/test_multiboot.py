@@ -7,22 +7,8 @@ import struct
 
 import pytest
 
-from firmware import E820Entry
-from firmware.multiboot import (
-    HEADER_1,
-    HEADER_2,
-    build_info_1,
-    build_info_2,
-    find_header,
-    load_kernel,
-)
+from firmware.multiboot import HEADER_1, HEADER_2, find_header, load_kernel
 from machine import ImageError
-
-MAP = [
-    E820Entry(0, 0x9FC00, 1),
-    E820Entry(0xF0000, 0x10000, 2),
-    E820Entry(0x100000, 0x7EE0000, 1),
-]
 
 
 def header_1(flags: int = 0, *addresses: int) -> bytes:
@@ -48,7 +34,16 @@ def test_a_version_1_header_is_found_on_a_word_in_the_first_8_kib(offset: int) -
 
 
 @pytest.mark.parametrize(
-    "data", [b"", bytes(2) + header_1(), bytes(8192) + header_1(), header_1()[:8] + bytes(4)]
+    "data",
+    [
+        b"",
+        bytes(2) + header_1(),
+        bytes(8192) + header_1(),
+        header_1()[:8] + bytes(4),
+        bytes(4) + header_2(),
+        bytes(32768) + header_2(),
+        header_2()[:12] + bytes(4) + header_2()[16:],
+    ],
 )
 def test_what_is_no_header_is_not_taken_for_one(data: bytes) -> None:
     assert find_header("k", data) is None
@@ -67,7 +62,8 @@ def test_a_version_2_header_is_found_on_eight_bytes_in_the_first_32_kib() -> Non
         (header_1(0x8000), "demands unknown features 0x8000"),
         (header_1(1 << 16, 0), "cut off"),
         (header_2(architecture=4), "another architecture"),
-        (header_2((5, 0, bytes(12))), "demands a frame buffer"),
+        (header_2((5, 0, struct.pack("<3I", 640, 480, 32))), "demands a frame buffer"),
+        (header_2((4, 0, struct.pack("<I", 1))), "demands a console that is not text"),
         (header_2((7, 0, b"")), "demands feature 7"),
         (header_2((1, 0, struct.pack("<2I", 6, 17))), "demands information 17"),
         (header_2()[:20], "cut off"),
@@ -80,6 +76,11 @@ def test_what_nobody_can_grant_is_refused(data: bytes, reason: str) -> None:
 
 def test_optional_tags_are_passed_over() -> None:
     assert find_header("k", header_2((5, 1, bytes(12)), (1, 0, struct.pack("<I", 6)))) is not None
+
+
+def test_a_screen_without_a_depth_is_the_text_screen() -> None:
+    data = header_2((5, 0, struct.pack("<3I", 80, 25, 0)), (4, 0, struct.pack("<I", 3)))
+    assert find_header("k", data) is not None
 
 
 def test_a_tag_without_length_does_not_hang() -> None:
@@ -114,33 +115,3 @@ def test_addresses_that_make_no_sense_are_refused(addresses: tuple[int, ...]) ->
     assert header is not None
     with pytest.raises(ImageError):
         load_kernel("k", data, header)
-
-
-def test_version_1_tells_sizes_map_and_command_line() -> None:
-    info = build_info_1(0x10000, MAP, b"k quiet\0")
-    flags, lower, upper = struct.unpack_from("<3I", info)
-    assert (flags, lower, upper) == (0x24D, 639, 0x7EE0000 >> 10)
-    line, modules = struct.unpack_from("<2I", info, 16)
-    assert info[line - 0x10000 :].startswith(b"k quiet\0")
-    assert modules == 0
-    length, at = struct.unpack_from("<2I", info, 44)
-    entries = info[at - 0x10000 : at - 0x10000 + length]
-    told = [struct.unpack_from("<IQQI", entries, n) for n in range(0, length, 24)]
-    assert told == [(20, e.addr, e.size, e.type) for e in MAP]
-
-
-def test_version_2_tells_the_same_in_tags() -> None:
-    rsdp = bytes(15) + b"\x02" + bytes(20)
-    info = build_info_2(MAP, b"k\0", rsdp)
-    assert struct.unpack_from("<2I", info) == (len(info), 0)
-    tags, place = {}, 8
-    while place < len(info):
-        kind, size = struct.unpack_from("<2I", info, place)
-        tags[kind] = info[place + 8 : place + size]
-        place += -(-size // 8) * 8
-    assert list(tags) == [1, 2, 4, 6, 14, 15, 0]
-    assert tags[1] == b"k\0"
-    assert struct.unpack("<2I", tags[4]) == (639, 0x7EE0000 >> 10)
-    assert struct.unpack_from("<2I", tags[6]) == (24, 0)
-    assert struct.unpack_from("<QQI", tags[6], 8) == (0, 0x9FC00, 1)
-    assert (tags[14], tags[15]) == (rsdp[:20], rsdp)
