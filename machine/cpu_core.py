@@ -124,6 +124,10 @@ class CpuCore(ABC):
         self.privileged = False
         """The next instruction may reach what user mode may not."""
         self._event: Event | None = None
+        self._task = 0
+        """TR as it was last seen: the selector and the base above it."""
+        self._switched_at: int | None = None
+        """RIP of the instruction in which TR has changed."""
         self._error: BaseException | None = None
 
     @property

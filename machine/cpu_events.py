@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from machine import mmu
 from machine.cpu_core import U64, CpuCore, SliceEnd
 from machine.fault import Fault, vector_name
+from machine.linear import CpuException
 from machine.mmu import FETCH, REASONS, page_fault_error
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ _SEGMENT_LOAD = re.compile(
     rb"([\x8e\x07\x17\x1f\xcf\xca\xcb\x9a\xea\xc4\xc5\xff]|\x0f[\xa1\xa9\xb2\xb4\xb5\x00\x02\x03])"
 )
 """Instructions that read descriptors."""
+_TASK_SWITCH = re.compile(rb"[\x26\x2e\x36\x3e\x64-\x67]*(?:\xcf|\xea|\x9a|\xff)")
+_PRESENT = 0x8000
 MANY_ACCESSES = 16_384
 """Port accesses after which a slice ends early."""
 
@@ -164,12 +168,14 @@ class CpuEvents(CpuCore):
     def _deliver(self, event: Event) -> bool:
         """Let the guest's handler for `event` run next. False when that is a triple fault, for
         which `fault` then says so."""
+        from machine.hidden import TR
         from machine.interrupts import TripleFault, deliver
 
         hidden = self.hidden
         hidden.load()
         hidden.forget_exception()
         self._linear.a20 = self.a20_mask
+        tables, task = hidden.control(3), hidden.segment(TR)
         try:
             deliver(hidden, self._linear, event)
         except TripleFault as triple:
@@ -191,6 +197,10 @@ class CpuEvents(CpuCore):
             self.triple_faulted = True
             return False
         hidden.store()
+        if hidden.control(3) != tables and self._engine is not None:
+            self._engine.flush_tlb()
+        if hidden.segment(TR) != task:
+            self.task_loaded()
         self.fault = None
         self.exceptions += not (event.software or event.external)
         return True
@@ -203,6 +213,41 @@ class CpuEvents(CpuCore):
         hidden.load()
         hidden.forget_exception()
         hidden.store()
+
+    def watch_task(self) -> None:
+        """From the fill hook, outside of long mode: is this in the middle of a task switch? The
+        engine sets RIP back to the instruction under way whenever it asks for a page, so that a
+        CALL, JMP or IRET which has already set it to the new task's would be done again: it is
+        put right behind the instruction."""
+        task = self._current_task()
+        if task != self._task:
+            self._task = task
+            if self._engine is not None and self._inside:
+                self._switched_at = self.regs.rip
+                self._restart = True
+                self._engine.leave_soon()
+
+    def task_loaded(self) -> None:
+        """TR has been loaded without a switch of tasks."""
+        self._task = self._current_task()
+
+    def _current_task(self) -> int:
+        selector, base, _, _ = self.regs.table("tr")
+        return selector | base << 16
+
+    def _finish_switch(self) -> None:
+        """Behind a run in which TR has changed."""
+        from machine.hidden import TR
+        from machine.tasks import saved_rip
+
+        at, self._switched_at = self._switched_at, None
+        hidden = self.hidden
+        hidden.load()
+        if at != hidden.rip or not hidden.segment(TR)[3] & _PRESENT:
+            return
+        if _TASK_SWITCH.match(self.code(hidden.segment(_CS)[1] + at, 15)):
+            with suppress(CpuException):
+                self.regs.rip = saved_rip(hidden, self._linear)
 
     def _system_call(self) -> bool:
         """SYSCALL or SYSENTER, which the engine only announces. False for an exception."""

@@ -181,6 +181,7 @@ class Guard:
         self.arm()
         if not self._regs.tr_flags & _PRESENT:
             self._regs.tr_flags = AVAILABLE_TSS  # and limit 0: a call through a gate is a #TS
+        self._cpu.task_loaded()
         if code[:1] == b"\xcf" and status == 0:
             self._cpu.returned()
         return status
@@ -213,6 +214,9 @@ class GuardedCpu(Protocol):
 
     def returned(self) -> None:
         """An IRET has retired."""
+
+    def task_loaded(self) -> None:
+        """TR may have been loaded."""
 
 
 def _addresses(pattern: re.Pattern[bytes], code: bytes, start: int) -> set[int]:

@@ -50,7 +50,9 @@ def _hook_memory(cpu: VCPU, engine: Engine, controls: ControlReader, regs: Regis
     def fill(_uc: object, va: int, kind: int, entry: Any, _data: object) -> bool:
         access = kind - first_access
         cr0, cr3, cr4, efer, ring3 = read_controls()
-        ring3 = ring3 or (bool(cr0 & CR0_PG) and _v86(cr0, efer, regs))
+        if cr0 & CR0_PG and not efer & EFER_LMA:
+            ring3 = ring3 or _v86(cr0, efer, regs)
+            cpu.watch_task()
         user = ring3 and not cpu.privileged
         result = walk(m, table, va - (va >> 63 << 64), access, user, cr0, cr3, cr4, efer)
         if cpu.page_fault is not None and 0 > result >= PROTECTION:

@@ -8,7 +8,8 @@ or of the interrupt stack table; flags, return address and error code on the sta
 the way is delivered instead, becomes a double fault where the two add up to one, and ends as a
 `TripleFault` when there is no way left. The return is the guest's own IRET, which the engine does.
 
-Nothing but stack memory is touched before all checks are through. Task gates are not modelled."""
+Nothing but stack memory is touched before all checks are through. A task gate leads to a task of
+its own (`tasks`)."""
 
 from __future__ import annotations
 
@@ -43,6 +44,7 @@ from machine.hidden import (
     VM,
 )
 from machine.linear import CpuException
+from machine.tasks import NewTaskFault, enter_task, push_error
 
 if TYPE_CHECKING:
     from machine.hidden import HiddenState
@@ -97,12 +99,13 @@ def deliver(hidden: HiddenState, linear: LinearMemory, event: Event) -> None:
             missing = missing and isinstance(error, _NoEntry)
             if event.vector == DOUBLE_FAULT and not event.software:
                 raise TripleFault(missing) from None
-            event = _next(event, error)
+            event = _next(event, error, hidden.rip)
 
 
-def _next(first: Event, second: CpuException) -> Event:
-    """What is delivered when `second` came up while `first` was being delivered (SDM, 6-5)."""
-    rip = first.fault_rip
+def _next(first: Event, second: CpuException, now: int) -> Event:
+    """What is delivered when `second` came up while `first` was being delivered (SDM, 6-5); `now`
+    is where a task that has been switched to begins."""
+    rip = now if isinstance(second, NewTaskFault) else first.fault_rip
     exception = not (first.software or first.external)
     again = second.vector in _CONTRIBUTORY
     if exception and (
@@ -174,12 +177,18 @@ def _through_gate(
         raise _NoEntry(PROTECTION, index)
     gate = linear.read(hidden, base + event.vector * size, size)
     kind = gate >> 40 & 0x1F
-    if kind not in kinds:
+    task = kind == _TASK_GATE and not hidden.long_mode
+    if kind not in kinds and not task:
         raise (CpuException if gate else _NoEntry)(PROTECTION, index)
     if event.software and gate >> 45 & 3 < hidden.cpl:
         raise CpuException(PROTECTION, index)
     if not gate >> 47 & 1:
         raise _NoEntry(NOT_PRESENT, index)
+    if task:
+        enter_task(hidden, linear, gate >> 16 & 0xFFFF, event.rip)
+        if event.error is not None and not event.software:
+            push_error(hidden, linear, event.error)
+        return
     width = kinds[kind]
     offset = (gate & 0xFFFF) | (gate >> 32 & 0xFFFF0000)
     if width == 2:

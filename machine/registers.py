@@ -136,6 +136,11 @@ class Registers:
         self._hidden.set_segment(number, *parts)
         self._hidden.store()
 
+    def table(self, name: str) -> tuple[int, int, int, int]:
+        """Selector, base, limit and flags of "tr", "ldtr", "gdtr" or "idtr"."""
+        selector, base, limit, flags = self._uc.reg_read(_IDS[name])
+        return selector, base, limit, flags
+
     def get_many(self, names: tuple[str, ...]) -> tuple[int, ...]:
         """Several at once."""
         return tuple(self[name] for name in names)

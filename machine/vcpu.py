@@ -192,6 +192,8 @@ class VCPU(CpuEvents):
                 status = guard.step()
         finally:
             self._inside = False
+        if self._switched_at is not None and self._vector is None:
+            self._finish_switch()
         if self._denied:
             self._done += max(engine.behind - 1, 0)
             return self._refuse_port()
@@ -200,6 +202,8 @@ class VCPU(CpuEvents):
             halted = self._soon and not engine.left_soon
             return self._ending or (SliceEnd.HALT if halted else None)
         begun = self._begun()
+        if self._switched_at is not None:
+            self._finish_switch()
         if self._call is not None:
             held_back = 0 if self._system_call() else 1
             self._done += min(max(begun - held_back, 0), limit)

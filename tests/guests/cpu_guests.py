@@ -10,6 +10,7 @@ from __future__ import annotations
 from . import cpu_common
 from .cpu_guests_legacy import PAGING, PROTECTED, REAL_MODE, UNREAL, VIRTUAL_86
 from .cpu_guests_long import IO_APIC, LOCAL_APIC, LONG_MODE, PIT, SMP
+from .cpu_guests_tasks import TASK_FAULTS, TASK_PAGES, TASKS
 
 _GUESTS = {
     "real mode": REAL_MODE,
@@ -18,6 +19,9 @@ _GUESTS = {
     "long mode": LONG_MODE,
     "unreal mode and A20": UNREAL,
     "virtual-8086 mode": VIRTUAL_86,
+    "tasks": TASKS,
+    "exceptions that are tasks": TASK_FAULTS,
+    "tasks with page tables": TASK_PAGES,
     "PIT": PIT,
     "local APIC": LOCAL_APIC,
     "I/O APIC": IO_APIC,
@@ -31,6 +35,9 @@ EXPECTED = {
     "long mode": b"I41S6f@gl12S5fEkD7cpnr",
     "unreal mode and A20": b"suaA",
     "virtual-8086 mode": b"vs22Vg",
+    "tasks": b"-1010j10n1115c10n1115gn1115i10n1115u5AB2e",
+    "exceptions that are tasks": b"O711bd@D",
+    "tasks with page tables": b"abacad4RdP",
     "PIT": b"ttttte",
     "local APIC": b"ttt-hl=p5lqnI",
     "I/O APIC": b"iiii",

@@ -105,7 +105,7 @@ def test_conforming_code_keeps_the_level() -> None:
         (True, 0x8E00, CODE0, 13, 0x40 * 8 + 2),  # not for ring 3
         (False, 0x0E00, CODE0, 11, 0x40 * 8 + 3),  # gate not present
         (False, 0x8200, CODE0, 13, 0x40 * 8 + 3),  # no gate at all
-        (False, 0x8500, CODE0, 13, 0x40 * 8 + 3),  # a task gate
+        (False, 0x8500, CODE0, 13, 9),  # a task gate to what is no task
         (False, 0x8E00, 0, 13, 1),
         (False, 0x8E00, 0x100, 13, 0x101),  # beyond the GDT
         (False, 0x8E00, DATA0, 13, 0x11),
