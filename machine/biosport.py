@@ -6,7 +6,7 @@ A BIOS service is a few bytes of ROM: they push the number of the service, write
 return to the caller. The `handler`, which the firmware sets, does the work in between on the
 registers and the RAM of the CPU that called. With no handler the port floats.
 
-The drives are the board's; as there is no disk controller, the firmware is the only way to them.
+The drives are the board's; hard disks are on its ATA channels, too (`ata`), floppies nowhere else.
 What the firmware itself has to remember from call to call, beyond the BIOS data area, are the few
 numbers in `notes`: the whole is saved with the machine."""
 

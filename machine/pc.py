@@ -9,13 +9,16 @@ it, so each can be tried on its own. Port 92h, which has only A20 and the fast r
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from machine.acpipm import AcpiPm
+from machine.ata import AtaChannel
 from machine.biosport import BiosPort
 from machine.bus import State
 from machine.cmos import Cmos
 from machine.devstate import ISA_ACCESS_NS, Alarm
+from machine.drive import Drive
 from machine.hpet import HPET_BASE, HPET_SIZE, Hpet
 from machine.keyboard import Keyboard
 from machine.pci import ECAM_SIZE, Ecam, PciHost
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
 PORT_92 = 0x92
 IRQ_TIMER, IRQ_KEYBOARD, IRQ_COM1, IRQ_CLOCK = 0, 1, 4, 8
 ECAM_BASE = 0xB0000000
+FIRST_DISK = 0x80
+ATA_PORTS = ((0x1F0, 0x3F6, 14), (0x170, 0x376, 15))
+"""Registers, control register, interrupt. The Q35 board has no such channels."""
 
 
 class _Time:
@@ -75,7 +81,18 @@ class Pc:
             kind, lambda: machine.request_reset("the reset control register, port CF9h")
         )
         self.bios = BiosPort()
+        self.ata: tuple[AtaChannel, ...] = ()
+        if kind == "pc":
+            self.ata = tuple(self._ata(time, channel) for channel in range(len(ATA_PORTS)))
         self._wire(machine)
+
+    def _ata(self, time: _Time, channel: int) -> AtaChannel:
+        """A channel, with two of the hard disks."""
+
+        def drive(unit: int) -> Drive | None:
+            return self.bios.drives.get(FIRST_DISK + 2 * channel + unit)
+
+        return AtaChannel(f"ata{channel}", time, drive)
 
     def _wire(self, machine: Machine) -> None:
         ports, irq = machine.ports, machine.irq
@@ -84,6 +101,9 @@ class Pc:
         self.pci.attach(ports)
         self.bios.attach(ports)
         ports.attach(PORT_92, 1, _Port92(machine))
+        for ata, (first, control, line) in zip(self.ata, ATA_PORTS, strict=False):
+            ata.attach(ports, first, control)
+            ata.irq.connect(partial(irq.set, line))
         machine.mmio.attach(HPET_BASE, HPET_SIZE, self.hpet)
         if machine.topology.machine_type == "q35":
             machine.mmio.attach(ECAM_BASE, ECAM_SIZE, Ecam(self.pci))

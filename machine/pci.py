@@ -2,11 +2,11 @@
 # ruff: noqa: ARG002  (the bus tells a device more than most need)
 """PCI configuration space: ports CF8h and CFCh (mechanism 1), and the bridges behind them.
 
-Only what the board really has is there: the host bridge with the ISA bridge and the power
-management function of an i440FX/PIIX4 board, or host bridge and LPC bridge of a Q35/ICH9 one. They
-have no base addresses; a function that does not exist reads as all ones. On Q35 the same registers
-are in memory, too (`Ecam`). Port CF9h, inside the address register, resets the machine (PCI Local
-Bus Specification 3.0, section 3.2.2.3.2; Intel 82371AB and ICH9 data sheets)."""
+Only what the board really has is there: the host bridge with the ISA bridge, the disk channels and
+the power management function of an i440FX/PIIX4 board, or host bridge and LPC bridge of a Q35/ICH9
+one. They have no base addresses; a function that does not exist reads as all ones. On Q35 the same
+registers are in memory, too (`Ecam`). Port CF9h, inside the address register, resets the machine
+(PCI Local Bus Specification 3.0, section 3.2.2.3.2; Intel 82371AB and ICH9 data sheets)."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ def _functions(machine_type: str) -> dict[int, Function]:
         0x71138086, 0x068000, revision=3, command=1,
         more={0x3C: (2, 0x0109), 0x40: (4, 0x601), 0x80: (1, 1)},
     )  # fmt: skip
-    return {0: host, 1 << 3: isa, 1 << 3 | 3: power}
+    # Both channels at their old ports, and no bus master behind them.
+    ide = _function(0x70108086, 0x010100, command=1, more={0x40: (4, 0x80008000)})
+    return {0: host, 1 << 3: isa, 1 << 3 | 1: ide, 1 << 3 | 3: power}
 
 
 class PciHost:

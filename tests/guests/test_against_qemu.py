@@ -15,7 +15,7 @@ from allocator.pc_run import run_pc
 from firmware import load_image
 from machine import Machine, Topology
 
-from . import bios_guests, chipset_guests, cpu_guests, device_guests, qemu, v86_guests
+from . import ata_guests, bios_guests, chipset_guests, cpu_guests, device_guests, qemu, v86_guests
 from .assembled import flat
 from .on_machine import place, run
 from .pc_program import Program
@@ -23,7 +23,11 @@ from .pc_program import Program
 pytestmark = pytest.mark.skipif(not qemu.there(), reason=qemu.MISSING)
 
 PROGRAMS: dict[str, Program] = (
-    bios_guests.GUESTS | device_guests.GUESTS | chipset_guests.GUESTS | v86_guests.GUESTS
+    ata_guests.GUESTS
+    | bios_guests.GUESTS
+    | device_guests.GUESTS
+    | chipset_guests.GUESTS
+    | v86_guests.GUESTS
 )
 
 

@@ -31,11 +31,13 @@ class Board:
 @pytest.mark.parametrize(
     ("kind", "ids"),
     [
-        ("pc", {0: 0x12378086, 8: 0x70008086, 11: 0x71138086}),
+        ("pc", {0: 0x12378086, 8: 0x70008086, 9: 0x70108086, 11: 0x71138086}),
         ("q35", {0: 0x29C08086, 0xF8: 0x29188086}),
     ],
 )
-def test_the_bridges_are_there_and_nothing_else(kind: str, ids: dict[int, int]) -> None:
+def test_the_functions_of_the_board_are_there_and_nothing_else(
+    kind: str, ids: dict[int, int]
+) -> None:
     board = Board(kind)
     found = {bdf: board.read(bdf, 0) for bdf in range(256)}
     assert {bdf: value for bdf, value in found.items() if value != 0xFFFFFFFF} == ids
