@@ -64,6 +64,8 @@ class Guard:
         self._cpu = cpu
         self._armed: set[int] = set()
         self._found: set[int] = set()
+        self._others: set[int] = set()
+        """Where something was found that is not a matter of interrupts alone."""
         self._stepping = False
         self.pending = False
         self.begun = 0
@@ -73,10 +75,13 @@ class Guard:
     def _translated(self, _uc: object, block: Any, _before: object, _data: object) -> None:
         start, size = block.contents.pc, block.contents.size
         code = self.code(start, size)
-        suspects = _addresses(_LTR, code, start) - self._armed
-        if len(self._armed) < _MAX_WATCHED:
-            suspects |= _addresses(_MSR, code, start) - self._armed
-            suspects |= self._flag_setters(code, start) - self._armed
+        watched = len(self._armed) < _MAX_WATCHED
+        others = _addresses(_LTR, code, start)
+        if watched:
+            others |= _addresses(_MSR, code, start)
+        self._others |= others
+        setters = self._flag_setters(code, start) if watched else set()
+        suspects = (others | setters) - self._armed
         if suspects:
             self._found |= suspects
             if not self._stepping:
@@ -90,7 +95,7 @@ class Guard:
         return {end - 2, end - 3} if code.endswith(b"\x0f\x07") else set()
 
     def _reached(self, _uc: object, address: int, size: int, _data: object) -> None:
-        if self._stepping:
+        if self._stepping or (address not in self._others and not self._cpu.attentive):
             return
         code = self.code(address, min(size, 15)).lstrip(_PREFIXES)
         if code[:1] in _ENDINGS or code[:2] == b"\x0f\x07":

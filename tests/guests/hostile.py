@@ -15,6 +15,7 @@ import sys
 from collections import Counter
 
 from machine import Machine, PageTableBuilder, Topology
+from machine.drive import Drive
 from machine.machine import Stop
 
 from .on_machine import booted
@@ -31,16 +32,17 @@ _PIECES_TEXT = """
     e9fdffffff ebfe 66 67 f0 f2 f3 48 4c 0fc733 660fc733 0fa0 0fa8 0fa1 0fa9 4831e4 4889dc
     4889cb 0f02c3 0f03c3 0fbb03 c4 c5 62 0f01d5 0f0600 f4 fbf4 cd10 cd13 cd15 cd16 cd1a cd03 ce
     6267 660fb2 0f011d 0f0115 eaf07c0000 66ea007c00000800 ea007c08000000 e661 e421 e620 e6a1
-    e664 e692 e660 bafc0cef 669c 669d 66cf 8900 8807 ff37 8f07 ff30 fe07 c706 cd21 0f0007 0f000f
-    0f0017 0f001f 0f0106 f7f0 f6f0 d4000f 0f0fc0a0 0f1800 0f1f00 0fc8 0fae38 0faee8 0faef0
-    0faef8 660f3880 0f3a0fc000 c5f877 62f17c48
+    e664 e692 e660 bafc0cef baf701b020ee baf701b030ee baf701b0ecee baf001f36d baf001f36f baf001ed
+    669c 669d 66cf 8900 8807 ff37 8f07 ff30 fe07 c706 cd21 0f0007 0f000f 0f0017 0f001f 0f0106 f7f0
+    f6f0 d4000f 0f0fc0a0 0f1800 0f1f00 0fc8 0fae38 0faee8 0faef0 0faef8 660f3880 0f3a0fc000 c5f877
+    62f17c48
 """
 _PIECES = [bytes.fromhex(piece) for piece in _PIECES_TEXT.split()]
 _VALUES_TEXT = """
     0 1 ffffffff 10 18 8 20 28 33 80050033 80000011 11 10 620 20 30 6b0 1000 10000 100000 110000
     c0000080 c0000101 1b 10 277 174 d01 501 ffff888000000000 7ffffffff000 800000000000 e0000000
     fee00000 fee00300 fee000b0 fec00000 fed00000 b8000 f0000 fffff 7c00 4e4c 155 402 3f8 20 21
-    40 43 60 64 92 cf8 c08 400 ffff 8000 c4500 c4600 c0500
+    40 43 60 64 92 cf8 c08 400 ffff 8000 c4500 c4600 c0500 1f0 1f2 1f6 1f7 3f6 ec c4 4001
 """
 _VALUES = [int(value, 16) for value in _VALUES_TEXT.split()]
 _SERVICES = (0x10, 0x11, 0x12, 0x13, 0x15, 0x16, 0x19, 0x1A, 0x08, 0x18)
@@ -60,6 +62,8 @@ _DESCRIPTORS = [
     0x0000EE0000087C40,
     0x00008F0000187C80,
     0x0000850000200000,
+    0x0000890080000067,
+    0x0000E50000380000,
     0x00008C0000087C00,
     0x0000E50000380000,
 ]
@@ -93,6 +97,7 @@ def boot_sector(seed: int) -> Machine:
     rng = random.Random(seed)
     machine = Machine(Topology.parse(_MACHINE))
     machine.open_bus = True
+    machine.pc.bios.drives[0x80] = Drive(bytes(64 * 512), floppy=False)
     memory = machine.memory
     sector = bytearray(_code(rng, 510, wide=False) + b"\x55\xaa")
     tables = b"".join(rng.choice(_DESCRIPTORS).to_bytes(8, "little") for _ in range(32))
