@@ -48,7 +48,7 @@ def enter_image(machine: BootableBoard, image: Image, cr3: int, stack: int) -> N
 
 @dataclass(frozen=True)
 class Module:
-    """A file for a Multiboot kernel, and what it is told about it (GRUB's `module` line)."""
+    """A file for a Multiboot kernel, and its line: a name, and behind a blank the arguments."""
 
     data: bytes
     line: str = ""
@@ -71,12 +71,21 @@ def boot_multiboot(
     entries = read_e820(memory) if e820 is None else list(e820)
     usable = [(entry.addr, entry.end) for entry in entries if entry.type == USABLE]
     check_segments(memory, image, usable, [(0, 0x500, "the BIOS data area")])
-    line = encode_command_line(f"{image.name} {append}".strip() if image.name.isascii() else append)
-    loaded, sections, behind = _behind(image, usable, modules)
+    # The line begins with the name of the file in version 1, as QEMU and its first loaders have it,
+    # and has the arguments alone in version 2, as GRUB does it.
+    first = KINDS_MULTIBOOT[image.kind] == 1
+    named = first and image.name.isascii()
+    line = encode_command_line(f"{image.name} {append}".strip() if named else append)
+    lines = [each.line if first else each.line.partition(" ")[2] for each in modules]
+    files = [
+        (module.data, encode_command_line(text))
+        for module, text in zip(modules, lines, strict=True)
+    ]
+    loaded, sections, behind = _behind(image, usable, files)
     told = sum(len(module.line) + 32 for module in loaded)
     told += len(sections.headers) if sections else 0
     address = _free(image, len(line) + told + _PAGE)
-    if KINDS_MULTIBOOT[image.kind] == 1:
+    if first:
         magic, info = LOADER_1, build_info_1(address, entries, line, loaded, sections)
     else:
         rsdp = memory.read(find_rsdp(memory).address, RSDP_SIZE)
@@ -90,25 +99,26 @@ def boot_multiboot(
 Placed = tuple[list[LoadedModule], SectionTable | None, list[tuple[int, bytes]]]
 
 
-def _behind(image: Image, usable: Sequence[tuple[int, int]], modules: Sequence[Module]) -> Placed:
-    """Places for the modules, each on a page of its own, and for the sections, behind the kernel:
-    where they are, and what is to be written. Raises `ImageError`."""
+def _behind(
+    image: Image, usable: Sequence[tuple[int, int]], files: Sequence[tuple[bytes, bytes]]
+) -> Placed:
+    """Places for the modules (content and line), each on a page of its own, and for the sections,
+    behind the kernel: where they are, and what is to be written. Raises `ImageError`."""
     at = first = max(image.span[1], 1 << 20)
     loaded, write = [], []
-    for module in modules:
-        line = encode_command_line(module.line)
-        loaded.append(LoadedModule(at, at + len(module.data), line))
-        write.append((at, module.data))
-        at += -(-len(module.data) // _PAGE) * _PAGE
+    for data, line in files:
+        loaded.append(LoadedModule(at, at + len(data), line))
+        write.append((at, data))
+        at += -(-len(data) // _PAGE) * _PAGE
     table = None
     if image.sections is not None:
-        offset, data = image.sections.placed(at)
         found = image.sections
+        offset, placed = found.placed(at)
         table = SectionTable(
-            at + offset, found.count, found.entry_size, found.names_index, data[offset:]
+            at + offset, found.count, found.entry_size, found.names_index, placed[offset:]
         )
-        write.append((at, data))
-        at += len(data)
+        write.append((at, placed))
+        at += len(placed)
     if at > first and not any(low <= first and at <= high for low, high in usable):
         raise ImageError(
             f"{image.name}: no room for [mem {first:#x}-{at - 1:#x}] behind the kernel"

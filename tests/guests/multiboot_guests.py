@@ -49,7 +49,7 @@ next:   mov     eax, [esi]
         lea     edx, [esi + ecx]
         cmp     edx, ebp
         ja      wrong
-        cmp     eax, 16
+        cmp     eax, 22
         jae     wrong
         jmp     [table + eax * 4]
 good:   mov     al, [esi]
@@ -68,6 +68,11 @@ put:    mov     dx, 0x3f8
         out     dx, al
         ret
 last:   cmp     ecx, 8
+        jne     wrong
+        mov     eax, [upper]            # both tags have said the same
+        test    eax, eax
+        jz      wrong
+        cmp     eax, [mapped]
         jne     wrong
         lea     edx, [esi + 8]
         cmp     edx, ebp
@@ -128,12 +133,11 @@ map:    cmp     dword ptr [esi + 8], 24
         jne     2f
         mov     eax, [edi + 8]
         shr     eax, 10
-        cmp     eax, [upper]
-        jne     wrong
-        mov     dword ptr [upper], 0
+        mov     [mapped], eax
 2:      add     edi, 24
         jmp     1b
-3:      cmp     dword ptr [upper], 0    # the same as in the other tag
+3:      jmp     good
+base:   cmp     ecx, 12
         jne     wrong
         jmp     good
 screen: cmp     ecx, 32
@@ -207,7 +211,9 @@ sum:    cmp     dword ptr [esi + 8], 0x20445352 # RSD
         .balign 4
 table:  .long   last, text, text, module, memory, wrong, map, wrong
         .long   screen, elf, wrong, wrong, wrong, wrong, old, new
+        .long   wrong, wrong, wrong, wrong, wrong, base
 upper:  .long   0
+mapped: .long   0
 """.replace("HEADER", _HEADER_2)
 MODULES = """
         .long   0x1badb002, 0x10003, -(0x1badb002 + 0x10003)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
@@ -36,9 +37,13 @@ def kernel(path: Path) -> Path:
 
 @pytest.mark.parametrize("numa", ["1x64M", "2x3G"])
 def test_every_tag_of_version_2_is_as_the_specification_says(tmp_path: Path, numa: str) -> None:
-    modules = (Module(b"x", "one"), Module(b"Y" * 5000, ""), Module(b"z", "three 3"))
+    modules = (Module(b"x", "one"), Module(b"Y" * 5000, ""), Module(b"z", "three 3 4"))
     machine = said(kernel(tmp_path / "kernel.elf"), modules, numa)
     assert machine.serial.text == "bcxdYdzdegijopa"
+    info = machine.memory.read(0x10000, 4096)
+    assert struct.pack("<II", 1, 8 + 6) + b"quiet\0" in info
+    assert b"3 4\0" in info
+    assert b"three" not in info  # names are not in the lines
     assert machine.memory.read(0xB8000 + 3998, 1) == b"*"
 
 
