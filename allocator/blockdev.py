@@ -68,6 +68,8 @@ BLOCK_DEVICE = Struct(
         scalar("bd_bad_first"),
         scalar("bd_bad_count"),
         scalar("bd_in_flight"),
+        scalar("bd_read_only", "bool"),
+        scalar("bd_host_map", "unsigned long *"),
     ],
     words=20,
 )
@@ -84,6 +86,8 @@ BD_IO_NS = BLOCK_DEVICE["bd_io_ns"]
 BD_BAD_FIRST = BLOCK_DEVICE["bd_bad_first"]
 BD_BAD_COUNT = BLOCK_DEVICE["bd_bad_count"]
 BD_IN_FLIGHT = BLOCK_DEVICE["bd_in_flight"]
+BD_READ_ONLY = BLOCK_DEVICE["bd_read_only"]
+BD_HOST_MAP = BLOCK_DEVICE["bd_host_map"]
 
 BIO = Struct(
     "bio",
@@ -174,6 +178,20 @@ def bdev_name(m: memoryview, bdev: int) -> str:
     return raw.split(b"\0")[0].decode("latin-1")
 
 
+def host_map_words(nr_blocks: int) -> int:
+    """Words of the map of blocks that a file of the host has not seen yet: one that says whether
+    there are any, and a bit for each block."""
+    return 1 + (nr_blocks + 63 >> 6)
+
+
+def mark_block(m: memoryview, bdev: int, block: int) -> None:
+    """A block of the disk has changed: notes it where a file of the host follows. Hot."""
+    if m[bdev + BD_HOST_MAP]:
+        at = (m[bdev + BD_HOST_MAP] - PAGE_OFFSET) >> 3
+        m[at] = 1
+        m[at + 1 + (block >> 6)] |= 1 << (block & 63) if block & 63 < 63 else -(1 << 63)
+
+
 # --- requests -------------------------------------------------------------------------------------
 def submit_page(m: memoryview, cpu: int, bdev: int, write: int, block: int, p: int) -> None:
     """Queues the transfer of page `p` to (`write` 1) or from a block of the device. Hot.
@@ -195,6 +213,7 @@ def submit_page(m: memoryview, cpu: int, bdev: int, write: int, block: int, p: i
         at = m[bdev + BD_START_WORD] + (block << 9)
         frame = page_to_pfn(m, p) << 9
         m[at : at + 512] = m[frame : frame + 512]
+        mark_block(m, bdev, block)
     gfp = GFP_NOIO | GFP_NOWARN_BIT
     bio = kmem_cache_alloc(m, cpu, (m[G_BIO_CACHEP] - PAGE_OFFSET) >> 3, gfp)
     if bio == 0:

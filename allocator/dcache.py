@@ -13,6 +13,7 @@ Names are NAME_WORDS words, zero-padded. Hot but `mount`.
 from __future__ import annotations
 
 from .address_space import AOPS_FILE, AS_A_OPS, AS_GFP, AS_HOST, AS_I_PAGES, AS_NRPAGES
+from .blockdev import BD_READ_ONLY
 from .flatfs import (
     clear_record,
     find_record,
@@ -34,6 +35,7 @@ from .fs import (
     ENOENT,
     ENOMEM,
     ENOSPC,
+    EROFS,
     FILE_COUNT,
     FILE_DENTRY,
     FILE_INODE,
@@ -146,6 +148,11 @@ def evict(m: memoryview, cpu: int, inode: int) -> None:
     kmem_cache_free(m, cpu, (m[G_INODE_CACHEP] - PAGE_OFFSET) >> 3, inode)
 
 
+def is_read_only(m: memoryview) -> bool:
+    """True if nothing may be changed on the disk (sb_rdonly). Hot."""
+    return m[((m[super_block(m) + SB_BDEV] - PAGE_OFFSET) >> 3) + BD_READ_ONLY] != 0
+
+
 # --- names ----------------------------------------------------------------------------------------
 def d_lookup(m: memoryview, name: int) -> int:
     """The dentry of the name at word `name` if it is in memory, else 0. Hot."""
@@ -193,7 +200,7 @@ def d_kill(m: memoryview, cpu: int, dentry: int) -> None:
 
 def lookup(m: memoryview, cpu: int, name: int, create: bool) -> int:
     """The dentry of a name, with a user more; made with an empty file if `create` and there is
-    none: it, or -ENOENT, -ENOSPC, -ENOMEM. Hot."""
+    none: it, or -ENOENT, -ENOSPC, -EROFS, -ENOMEM. Hot."""
     dentry = d_lookup(m, name)
     if dentry:
         dget(m, dentry)
@@ -202,6 +209,8 @@ def lookup(m: memoryview, cpu: int, name: int, create: bool) -> int:
     if ino == 0:
         if not create:
             return -ENOENT
+        if is_read_only(m):
+            return -EROFS
         ino = new_record(m, name)
         if ino == 0:
             return -ENOSPC
@@ -215,6 +224,9 @@ def open_file(m: memoryview, cpu: int, name: int, mode: int, create: bool) -> in
     dentry = lookup(m, cpu, name, create)
     if dentry < 0:
         return dentry
+    if mode & FMODE_WRITE and is_read_only(m):
+        dput(m, dentry)
+        return -EROFS
     file = kmem_cache_zalloc(m, cpu, (m[G_FILP_CACHEP] - PAGE_OFFSET) >> 3, GFP_KERNEL)
     if file == 0:
         dput(m, dentry)
@@ -233,10 +245,12 @@ def open_file(m: memoryview, cpu: int, name: int, mode: int, create: bool) -> in
 
 
 def unlink(m: memoryview, cpu: int, name: int) -> int:
-    """Ends a file that nobody has open: 0, -ENOENT, -EBUSY or -ENOMEM. Hot.
+    """Ends a file that nobody has open: 0, -EROFS, -ENOENT, -EBUSY or -ENOMEM. Hot.
 
     Its pages are dropped unwritten, its blocks and its record on the disk are free.
     """
+    if is_read_only(m):
+        return -EROFS
     dentry = lookup(m, cpu, name, False)
     if dentry < 0:
         return dentry

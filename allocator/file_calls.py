@@ -22,6 +22,7 @@ from .fs import (
     EBADF,
     EEXIST,
     EINVAL,
+    EIO,
     ENOENT,
     ENOMEM,
     FILE_POS,
@@ -226,7 +227,8 @@ class FileCalls:
         file = self._file(task, self.m[a])
         if file == 0:
             return 0, EBADF
-        return 0, -fsync_range(self.m, cpu, file_inode(self.m, file), 0, LAST_INDEX)
+        said = fsync_range(self.m, cpu, file_inode(self.m, file), 0, LAST_INDEX)
+        return 0, -said or self._host_error()
 
     def _ftruncate(self, cpu: int, task: int, a: int) -> Answer:
         file = self._file(task, self.m[a])
@@ -247,7 +249,13 @@ class FileCalls:
 
     def _sync(self, cpu: int, task: int, a: int) -> Answer:  # noqa: ARG002
         sync_inodes(self.m, cpu)
+        self._host_error()
         return 0, 0
+
+    def _host_error(self) -> int:
+        """EIO where a file of the host follows the disk and does not take what was written."""
+        disk = self.guests.machine.host_disk
+        return 0 if disk is None or disk.write_out() else EIO
 
     def _unlink(self, cpu: int, task: int, a: int) -> Answer:
         name = self._name(cpu, task, a)

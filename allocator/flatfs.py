@@ -12,7 +12,7 @@ trims does). Records are read and written in place; only data goes through queue
 
 from __future__ import annotations
 
-from .blockdev import BD_NR_BLOCKS, BD_START_WORD
+from .blockdev import BD_NR_BLOCKS, BD_START_WORD, mark_block
 from .fs import (
     EFBIG,
     ENOSPC,
@@ -77,6 +77,17 @@ DI_EXTENTS = DISK_INODE["extents"]
 DI_WORDS = DISK_INODE.words
 
 
+def first_data_block(blocks: int) -> int:
+    """Where the blocks of files begin on a disk of so many blocks."""
+    return 1 + ((blocks + 32767) >> 15) + NR_DISK_INODES // RECORDS_PER_BLOCK
+
+
+def fs_changed(m: memoryview, base: int, w: int) -> None:
+    """Word `w` of the mounted disk was written in place. Hot."""
+    sb = (m[G_SUPER_BLOCK] - PAGE_OFFSET) >> 3
+    mark_block(m, (m[sb + SB_BDEV] - PAGE_OFFSET) >> 3, (w - base) >> 9)
+
+
 def fs_base(m: memoryview) -> int:
     """Word index of block 0 of the mounted disk. Hot."""
     sb = (m[G_SUPER_BLOCK] - PAGE_OFFSET) >> 3
@@ -91,10 +102,11 @@ def flatfs_mount(m: memoryview, bdev: int) -> None:
         return
     bitmap_blocks = (blocks + 32767) >> 15
     itable = 1 + bitmap_blocks
-    data = itable + NR_DISK_INODES // RECORDS_PER_BLOCK
+    data = first_data_block(blocks)
     for block in range(data):
         at = base + (block << 9)
         m[at : at + 512] = m[EMPTY_ZERO_PAGE : EMPTY_ZERO_PAGE + 512]
+        fs_changed(m, base, at)
     m[base + DS_NR_BLOCKS] = blocks
     m[base + DS_BITMAP] = 1
     m[base + DS_ITABLE] = itable
@@ -114,6 +126,7 @@ def set_used(m: memoryview, base: int, block: int, used: bool) -> None:
     w = base + (m[base + DS_BITMAP] << 9) + (block >> 6)
     bit = 1 << (block & 63) if block & 63 < 63 else -(1 << 63)
     m[w] = m[w] | bit if used else m[w] & ~bit
+    fs_changed(m, base, w)
 
 
 def is_used(m: memoryview, base: int, block: int) -> bool:
@@ -126,12 +139,15 @@ def take_blocks(m: memoryview, base: int, first: int, count: int) -> None:
     block = first
     while block < first + count:
         if block & 63 == 0 and first + count - block >= 64:
-            m[base + (m[base + DS_BITMAP] << 9) + (block >> 6)] = ALL_USED
+            w = base + (m[base + DS_BITMAP] << 9) + (block >> 6)
+            m[w] = ALL_USED
+            fs_changed(m, base, w)
             block += 64
         else:
             set_used(m, base, block, True)
             block += 1
     m[base + DS_FREE] -= count
+    fs_changed(m, base, base)
 
 
 def release_blocks(m: memoryview, base: int, first: int, count: int) -> None:
@@ -140,7 +156,9 @@ def release_blocks(m: memoryview, base: int, first: int, count: int) -> None:
         set_used(m, base, block, False)
         at = base + (block << 9)
         m[at : at + 512] = m[EMPTY_ZERO_PAGE : EMPTY_ZERO_PAGE + 512]
+        fs_changed(m, base, at)
     m[base + DS_FREE] += count
+    fs_changed(m, base, base)
 
 
 def find_run(m: memoryview, base: int, wanted: int) -> int:
@@ -254,7 +272,9 @@ def flatfs_clear_tail(m: memoryview, inode: int, size: int) -> None:
     """Clears what the disk holds behind byte `size` in that byte's block. Hot."""
     block = flatfs_block(m, inode, size >> 12)
     if size & 4095 and block >= 0:
-        clear_bytes(m, fs_base(m) + (block << 9), size & 4095, 4096)
+        base = fs_base(m)
+        clear_bytes(m, base + (block << 9), size & 4095, 4096)
+        fs_changed(m, base, base + (block << 9))
 
 
 # --- records --------------------------------------------------------------------------------------
@@ -272,6 +292,7 @@ def write_inode(m: memoryview, inode: int) -> None:
     m[d + DI_NR_EXTENTS] = m[inode + INODE_NR_EXTENTS]
     for i in range(MAX_EXTENTS):
         m[d + DI_EXTENTS + i] = m[inode + INODE_EXTENTS + i]
+    fs_changed(m, fs_base(m), d)
 
 
 def read_inode(m: memoryview, inode: int) -> None:
@@ -314,6 +335,7 @@ def new_record(m: memoryview, name: int) -> int:
             for i in range(NAME_WORDS):
                 m[d + DI_NAME + i] = m[name + i]
             m[d + DI_NLINK] = 1
+            fs_changed(m, fs_base(m), d)
             return ino
     return 0
 
@@ -323,3 +345,4 @@ def clear_record(m: memoryview, ino: int) -> None:
     d = disk_inode(m, ino)
     for i in range(DI_WORDS):
         m[d + i] = 0
+    fs_changed(m, fs_base(m), d)

@@ -4,7 +4,7 @@
 A part of `Kernel`. The first file sets up what files need (`mm_init`). A `File` is an opening of
 one, with the calls that a process would make; `Process.mmap(file=...)` maps it. Files lie on the
 machine's modelled disk, which is part of checkpoints and snapshots; `import_file` and `File.export`
-copy between it and the host.
+copy between it and the host, and with `attach_disk` its sectors lie in a file of the host.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from .flatfs import DI_NAME, DI_NLINK, DI_SIZE, NR_DISK_INODES, disk_inode
 from .flusher import sync_inodes, writeback_tick
 from .fs import FMODE_READ, FMODE_WRITE, INODE_MAPPING, INODE_SIZE, NAME_WORDS, file_inode, fput
 from .gfp import GFP_KERNEL
+from .host_disk import attach_host_disk
 from .kernel_base import DAMAGE
 from .kernel_process import KernelProcess
 from .layout import G_CLOCK, G_SUPER_BLOCK, unsigned
@@ -53,6 +54,30 @@ class KernelFiles(KernelProcess):
     """Files and their disk."""
 
     machine: Machine | None
+
+    def attach_disk(self, path: str | PathLike[str], read_only: bool = False, cpu: int = 0) -> None:
+        """The host's file at `path` becomes the disk that files lie on; a blank one (as `truncate
+        -s 64M FILE` makes it) is formatted. What the disk writes is in the file when the call ends
+        that had it written; `sync` writes all. With `read_only`, what would write gets EROFS.
+
+        Raises SystemCallError (EBUSY: files have been used already), InputError and ImageError for
+        a file that no disk can be, BadRequest without a machine.
+        """
+        self._check_cpu(cpu)
+        if self.machine is None:
+            raise BadRequest("a disk needs a machine")
+        if not attach_host_disk(self.machine, path, read_only):
+            self._file_check(-errno.EBUSY, "attach_disk")
+        self._files_ready(cpu)
+        self._run_files(writeback_tick, cpu)
+
+    def detach_disk(self, cpu: int = 0) -> None:
+        """Syncs and gives the host's file back, for others to attach; the machine keeps the disk as
+        it is. Raises BadRequest if there is none, OutputError if the host refuses a write."""
+        if self.machine is None or self.machine.host_disk is None:
+            raise BadRequest("no file of the host is attached")
+        self.sync(cpu)
+        self.machine.host_disk.detach()
 
     def create_file(self, name: str, size: int = 0, data: bytes = b"", cpu: int = 0) -> File:
         """A new file of `size` zero bytes, or with `data`, opened for reading and writing.
@@ -184,6 +209,8 @@ class KernelFiles(KernelProcess):
             if self.machine is not None:
                 leave_kernel(self.machine)
             self.read_reports()
+            if self.machine is not None and self.machine.host_disk is not None:
+                self.machine.host_disk.check()
 
     def _file_check(self, rc: int, what: str) -> int:
         if rc < 0:

@@ -191,6 +191,8 @@ GLOBALS = Struct(
         scalar("ratelimit_oom_begin"),
         scalar("ratelimit_oom_printed"),
         scalar("ratelimit_oom_missed"),
+        scalar("disk_blocks"),
+        scalar("disk_read_only", "bool"),
     ],
     words=512,
 )
@@ -308,6 +310,9 @@ G_RADIX_TREE_NODE_CACHEP = KDATA + GLOBALS["radix_tree_node_cachep"]
 G_SHADOW_NODES = KDATA + GLOBALS["shadow_nodes"]
 G_STORAGE_START = KDATA + GLOBALS["storage_start"]
 G_STORAGE_WORDS = KDATA + GLOBALS["storage_words"]
+G_DISK_BLOCKS = KDATA + GLOBALS["disk_blocks"]
+"""Blocks of 4 KiB of the files' disk where it is a file of the host, else 0."""
+G_DISK_READ_ONLY = KDATA + GLOBALS["disk_read_only"]
 G_BLOCK_DEVICES = KDATA + GLOBALS["block_devices"]
 G_BDEV_CACHEP = KDATA + GLOBALS["bdev_cachep"]
 G_BIO_CACHEP = KDATA + GLOBALS["bio_cachep"]

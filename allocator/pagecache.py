@@ -9,7 +9,7 @@ a machine that uses no files has none of it. Also here: drop_caches.
 from __future__ import annotations
 
 from .address_space import AS_NRPAGES
-from .blockdev import bdev_create, blockdev_init
+from .blockdev import BD_HOST_MAP, BD_READ_ONLY, bdev_create, blockdev_init, host_map_words
 from .dcache import super_block
 from .flatfs import flatfs_mount
 from .fs import (
@@ -35,6 +35,8 @@ from .layout import (
     G_BDI_WB,
     G_CLOCK,
     G_DENTRY_CACHEP,
+    G_DISK_BLOCKS,
+    G_DISK_READ_ONLY,
     G_FILP_CACHEP,
     G_INODE_CACHEP,
     G_SHADOW_NODES,
@@ -84,12 +86,25 @@ def make_caches(m: memoryview, cpu: int) -> bool:
     return True
 
 
+def follow_host(m: memoryview, cpu: int, bdev: int) -> bool:
+    """A disk that stands for a file of the host is read-only, or gets a map of what has changed;
+    False without memory."""
+    m[bdev + BD_READ_ONLY] = m[G_DISK_READ_ONLY]
+    if m[G_DISK_BLOCKS] == 0 or m[G_DISK_READ_ONLY]:
+        return True
+    size = host_map_words(m[G_DISK_BLOCKS]) << 3
+    changed = kmalloc(m, cpu, size, GFP_KERNEL | GFP_ZERO_BIT)
+    m[bdev + BD_HOST_MAP] = va_of_word(changed) if changed else 0
+    return changed != 0
+
+
 def mount(m: memoryview, cpu: int) -> bool:
-    """The file system on the first half of storage; False without storage or memory."""
+    """The file system on the first half of storage, or on as much of it as stands for a file of the
+    host; False without storage or memory."""
     sb = kmalloc(m, cpu, SUPER_BLOCK.size, GFP_KERNEL | GFP_ZERO_BIT)
-    bdev = bdev_create(m, cpu, b"vda", m[G_STORAGE_WORDS] >> 10)
+    bdev = bdev_create(m, cpu, b"vda", m[G_DISK_BLOCKS] or m[G_STORAGE_WORDS] >> 10)
     dentries, inodes = list_lru_init(m, cpu), list_lru_init(m, cpu)
-    if not (sb and bdev and dentries and inodes):
+    if not (sb and bdev and dentries and inodes) or not follow_host(m, cpu, bdev):
         return False
     m[sb + SB_BDEV] = va_of_word(bdev)
     list_init(m, sb + SB_INODES)

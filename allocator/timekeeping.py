@@ -28,7 +28,10 @@ def enter_kernel(machine: Machine) -> None:
 
 
 def leave_kernel(machine: Machine) -> None:
-    """What the kernel has waited for has passed for the machine, too."""
+    """What the kernel has waited for has passed for the machine, too, and what its disk has written
+    is in the host's file if there is one."""
     ahead = machine.memory.words[G_CLOCK] - machine.clock.now
     if 0 < ahead < FARTHEST:
         machine.clock.advance(ahead)
+    if machine.host_disk is not None:
+        machine.host_disk.write_out()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from machine.bus import PortBus, PortDevice
 from machine.clock import Clock
@@ -61,6 +61,19 @@ LOOP_NS = 250_000_000
 """How long a CPU that takes interrupts has to jump to itself to be taken as done."""
 
 
+class HostDisk(Protocol):
+    """What the machine knows of a host's file that its disk follows."""
+
+    def write_out(self) -> bool:
+        """Put what the disk has written into the file; False when the host refuses."""
+
+    def detach(self) -> None:
+        """Write out and give the file back. Raises `OutputError`."""
+
+    def check(self) -> None:
+        """Raise the `OutputError` of a write that the host has refused."""
+
+
 class Machine:
     """One machine. `quantum` is the instructions a CPU's turn lasts. Raises `BringUpError` when the
     host has no room for its RAM."""
@@ -84,6 +97,8 @@ class Machine:
         """Physical address of a CPU's mailbox, for CPUID; the kernel sets it."""
         self.fault_handler: Callable[[VCPU, Fault], bool] | None = None
         """Asked before a fault stops the machine: True means resolved, try again."""
+        self.host_disk: HostDisk | None = None
+        """The host's file behind the disk in storage; the kernel sets it and tells it when."""
         self.schedule: Callable[[VCPU], bool] | None = None
         """Asked before every slice of a CPU, when its registers may be changed. False: it has
         nothing to run and its state says so."""

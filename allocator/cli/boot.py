@@ -31,7 +31,14 @@ from ..mmzone import MAX_NR_ZONES, NR_CPUS
 from ..printk import KERN_WARNING
 from ..scripts import find_script
 from ..vm_events import PGALLOC, PGFREE
-from .boot_options import add_pc_arguments, check_script_arguments, wants_disk
+from .boot_options import (
+    add_files_argument,
+    add_pc_arguments,
+    attach_files,
+    check_image_arguments,
+    check_script_arguments,
+    wants_disk,
+)
 from .console import LiveConsole, Progress
 from .engine_option import add_engine_argument
 from .report import inspect_guest, save_guest
@@ -114,6 +121,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "script", metavar="SCRIPT", help="boot script, ELF file, flat binary or disk image"
     )
     add_machine_arguments(parser)
+    add_files_argument(parser)
     add_run_arguments(parser)
     add_pc_arguments(parser)
 
@@ -162,6 +170,7 @@ def run(args: argparse.Namespace) -> int:
     if wants_disk(args) or is_disk_image(path):
         from .boot_pc import load_disk, run_image
 
+        check_image_arguments(args)
         drive = load_disk(args, path)
         return run_image(args, Machine(topology_from(args), quantum=args.quantum), drive, wanted)
     progress = Progress(sys.stderr)
@@ -171,6 +180,7 @@ def run(args: argparse.Namespace) -> int:
     if kernel is not None and kernel.kind in KINDS_MULTIBOOT:
         from .boot_pc import run_image
 
+        check_image_arguments(args)
         return run_image(args, Machine(topology_from(args), quantum=args.quantum), kernel, wanted)
     check_script_arguments(args)
     try:
@@ -185,6 +195,7 @@ def run(args: argparse.Namespace) -> int:
     guest = boot_image(machine, image, " ".join(args.append), _log_line if args.log else None)
     if not args.log and not args.quiet:
         _warn(guest)
+    attach_files(args, machine)
     return run_and_report(args, guest, console, progress, wanted)
 
 
@@ -217,6 +228,8 @@ def run_and_report(
     finally:
         progress.clear()
         console.flush()
+    if guest.machine.host_disk is not None:
+        guest.machine.host_disk.detach()
     unsaved = save_guest(args.save, guest.machine)
     missing = inspect_guest(guest.machine, wanted)
     allocated, freed = (now - then for now, then in zip(page_counts(m), before, strict=True))

@@ -8,10 +8,29 @@ from __future__ import annotations
 
 import argparse
 
-from machine import UsageError
+from machine import Machine, UsageError
 
 DEFAULT_SECONDS = 3600.0
 """Seconds of the guest's own time, when the user names no limit."""
+
+
+def add_files_argument(parser: argparse.ArgumentParser) -> None:
+    """The option of boot scripts that name their disk."""
+    parser.add_argument(
+        "--files",
+        metavar="FILE[,ro]",
+        help="a file of the host is the disk on which the script's files lie (made, say, by"
+        " truncate -s 64M FILE); ro: it is not written to",
+    )
+
+
+def attach_files(args: argparse.Namespace, machine: Machine) -> None:
+    """Attach what --files names. Raises `InputError`, `ImageError`."""
+    if args.files is not None:
+        from ..host_disk import attach_host_disk
+
+        path = args.files.removesuffix(",ro")
+        attach_host_disk(machine, path, read_only=path != args.files)
 
 
 def add_pc_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +76,12 @@ def add_look_arguments(group: argparse._ArgumentGroup) -> None:
 def wants_disk(args: argparse.Namespace) -> bool:
     """True if the options say that the file is a disk."""
     return bool(args.floppy or args.disk or args.read_only or args.write_back)
+
+
+def check_image_arguments(args: argparse.Namespace) -> None:
+    """Raise `UsageError` for an option that makes no sense with a guest that has the whole PC."""
+    if args.files is not None:
+        raise UsageError("--files is for boot scripts; a disk image brings its own files")
 
 
 def check_script_arguments(args: argparse.Namespace) -> None:

@@ -397,3 +397,32 @@ def test_a_reader_that_went_away_is_an_output_error(script: Script, tmp_path: Pa
     os.close(write_end)
     assert done.returncode == 73
     assert done.stderr == "numalab: standard output: Broken pipe (exit 73)\n"
+
+
+# --- a disk of the host's -------------------------------------------------------------------------
+def test_files_lie_in_a_file_of_the_host(numalab: Numalab, script: Script, tmp_path: Path) -> None:
+    disk = tmp_path / "disk.img"
+    disk.write_bytes(bytes(1 << 20))
+    body = """
+    lea r14, [rip + name]
+    hypercall HC_OPEN, r14, 4, {flags}
+    jnz 9f
+    mov r12, rax
+    {act}
+    jnz 9f
+    exit 0
+9:  exit 3
+name: .ascii "note"
+"""
+    put = "hypercall HC_WRITE, r12, r14, 4, 0\n    jnz 9f\n    hypercall HC_FSYNC, r12"
+    write = body.format(flags="O_CREAT | O_RDWR", act=put)
+    read = body.format(flags="O_RDONLY", act="hypercall HC_FSIZE, r12\n    cmp rax, 4")
+    change = body.format(flags="O_RDWR", act="cmp rax, rax")
+    assert numalab("boot", script(write), *SMALL, "--files", str(disk)).code == 0
+    assert b"note" in disk.read_bytes()
+    assert numalab("boot", script(read), *SMALL, "--files", f"{disk},ro").code == 0
+    assert numalab("boot", script(change), *SMALL, "--files", f"{disk},ro").code == 3
+    assert numalab("boot", script(change), *SMALL, "--files", str(disk)).code == 0
+    missing = numalab("boot", script(read), *SMALL, "--files", str(tmp_path / "none"))
+    assert missing.code == 66
+    assert missing.err.count("\n") == 1
