@@ -54,6 +54,7 @@ AS_EIO = 1 << 0
 AOPS_NONE = 0
 AOPS_FILE = 1
 AOPS_SWAP = 2
+AOPS_SHMEM = 3
 
 # One swap area (include/linux/swap.h); swapfile.py says what they mean.
 SWAP_INFO = Struct(

@@ -17,6 +17,7 @@ from .call_numbers import FILE_CALLS
 from .dcache import open_file, unlink
 from .fault import READ, WRITE, access_process
 from .file_io import name_words, vfs_read, vfs_write
+from .file_table import fput
 from .flusher import sync_inodes, writeback_tick
 from .fs import (
     EBADF,
@@ -31,7 +32,6 @@ from .fs import (
     INODE_SIZE,
     file_inode,
     file_mode,
-    fput,
 )
 from .gfp import GFP_KERNEL
 from .guest_calls import EFAULT, ram_address

@@ -11,7 +11,8 @@ All hot. Structures are word indices; 0 or a negative errno for what may fail.
 
 from __future__ import annotations
 
-from .fs import fput, get_file
+from .file_table import fput
+from .fs import get_file
 from .gfp import GFP_KERNEL
 from .kstack import alloc_thread_stack, free_thread_stack
 from .layout import (
@@ -58,6 +59,7 @@ from .mm_struct import (
     MM_RB,
     MM_RLIM,
     MM_RSS,
+    MM_SHMEMPAGES,
     MM_START_BRK,
     MM_TASK_SIZE,
     MM_TOTAL_VM,
@@ -225,7 +227,8 @@ def dup_mm(m: memoryview, cpu: int, old: int) -> int:
             mmput(m, cpu, mm)
             return 0
         vma = vma_word(m[vma + VMA_NEXT])
-    m[mm + MM_HIWATER_RSS] = m[mm + MM_RSS + MM_ANONPAGES] + m[mm + MM_RSS + MM_FILEPAGES]
+    rss = m[mm + MM_RSS + MM_ANONPAGES] + m[mm + MM_RSS + MM_FILEPAGES]
+    m[mm + MM_HIWATER_RSS] = rss + m[mm + MM_RSS + MM_SHMEMPAGES]
     m[mm + MM_HIWATER_VM] = m[mm + MM_TOTAL_VM]
     return mm
 

@@ -16,9 +16,8 @@ Hot, as areas of processes hold files: `inode`, `file`, `dentry` are word indice
 from __future__ import annotations
 
 from .address_space import ADDRESS_SPACE, AS_I_MMAP
-from .layout import G_FILP_CACHEP, G_SUPER_BLOCK, PAGE_OFFSET
+from .layout import G_SUPER_BLOCK, PAGE_OFFSET
 from .list_lru import list_lru_add
-from .slub import kmem_cache_free
 from .structs import Struct, array, list_head, scalar
 
 ENOENT = 2
@@ -221,16 +220,6 @@ def get_file(m: memoryview, file: int) -> int:
     """One more reference to an open file: the file. Hot."""
     m[file + FILE_COUNT] += 1
     return file
-
-
-def fput(m: memoryview, cpu: int, file: int) -> None:
-    """Drops a reference to an open file; the last one closes it. Hot."""
-    m[file + FILE_COUNT] -= 1
-    if m[file + FILE_COUNT] == 0:
-        if m[file + FILE_MODE] & FMODE_WRITE:
-            m[file_inode(m, file) + INODE_WRITECOUNT] -= 1
-        dput(m, (m[file + FILE_DENTRY] - PAGE_OFFSET) >> 3)
-        kmem_cache_free(m, cpu, (m[G_FILP_CACHEP] - PAGE_OFFSET) >> 3, file)
 
 
 def dget(m: memoryview, dentry: int) -> None:

@@ -24,9 +24,10 @@ from .address_space import AS_I_PAGES
 from .dcache import open_file, unlink
 from .errors import BadRequest, KernelOops, SystemCallError
 from .file_io import name_words, vfs_read, vfs_write
+from .file_table import fput
 from .flatfs import DI_NAME, DI_NLINK, DI_SIZE, NR_DISK_INODES, disk_inode
 from .flusher import sync_inodes, writeback_tick
-from .fs import FMODE_READ, FMODE_WRITE, INODE_MAPPING, INODE_SIZE, NAME_WORDS, file_inode, fput
+from .fs import FMODE_READ, FMODE_WRITE, INODE_MAPPING, INODE_SIZE, NAME_WORDS, file_inode
 from .gfp import GFP_KERNEL
 from .host_disk import attach_host_disk
 from .kernel_base import DAMAGE

@@ -193,6 +193,8 @@ GLOBALS = Struct(
         scalar("ratelimit_oom_missed"),
         scalar("disk_blocks"),
         scalar("disk_read_only", "bool"),
+        list_head("shmem_inodes"),
+        list_head("shmem_swaplist"),
     ],
     words=512,
 )
@@ -312,6 +314,8 @@ G_STORAGE_START = KDATA + GLOBALS["storage_start"]
 G_STORAGE_WORDS = KDATA + GLOBALS["storage_words"]
 G_DISK_BLOCKS = KDATA + GLOBALS["disk_blocks"]
 """Blocks of 4 KiB of the files' disk where it is a file of the host, else 0."""
+G_SHMEM_INODES = KDATA + GLOBALS["shmem_inodes"]
+G_SHMEM_SWAPLIST = KDATA + GLOBALS["shmem_swaplist"]
 G_DISK_READ_ONLY = KDATA + GLOBALS["disk_read_only"]
 G_BLOCK_DEVICES = KDATA + GLOBALS["block_devices"]
 G_BDEV_CACHEP = KDATA + GLOBALS["bdev_cachep"]

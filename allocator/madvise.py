@@ -10,6 +10,8 @@ All hot. Results are 0 or a negative errno; addresses in bytes.
 
 from __future__ import annotations
 
+from .address_space import AS_I_PAGES
+from .fs import file_mapping
 from .gfp import GFP_HIGHUSER_MOVABLE
 from .huge_pmd_split import huge_zero_pfn
 from .huge_split import split_huge_page
@@ -26,6 +28,7 @@ from .mm_struct import (
     VM_IO,
     VM_LOCKED,
     VM_NOHUGEPAGE,
+    VM_OPS_SHMEM,
     VM_PFNMAP,
     VM_RAND_READ,
     VM_SEQ_READ,
@@ -59,12 +62,14 @@ from .pgtable import (
     pte_present,
 )
 from .readahead import do_page_cache_readahead
+from .shmem import radix_to_swp_entry
 from .swap import lru_add_drain, mark_page_lazyfree
-from .swap_state import swapin_readahead
+from .swap_state import read_swap_cache_async, swapin_readahead
 from .swapfile import free_swap_and_cache, try_to_free_swap
 from .swapops import non_swap_entry, pte_to_swp_entry
 from .vma import find_vma, vma_word
 from .vma_range import range_with_flags
+from .xarray import xa_load
 
 EBADF, ENOMEM, EINVAL = 9, 12, 22
 
@@ -203,9 +208,28 @@ def madvise_free_range(m: memoryview, cpu: int, vma: int, start: int, end: int) 
         start = stop
 
 
+def shmem_willneed(m: memoryview, cpu: int, vma: int, start: int, end: int) -> None:
+    """Brings what shared memory has in swap back into the swap cache. Hot
+    (force_shm_swapin_readahead)."""
+    mapping = file_mapping(m, vma_word(m[vma + VMA_FILE]))
+    while start < end:
+        index = (start - m[vma + VMA_START] >> 12) + m[vma + VMA_PGOFF]
+        entry = xa_load(m, mapping + AS_I_PAGES, index)
+        if entry & 1:
+            gfp = GFP_HIGHUSER_MOVABLE
+            p = read_swap_cache_async(m, cpu, radix_to_swp_entry(entry), gfp, vma, start)
+            if p:
+                put_page_p(m, cpu, p)
+        start += 4096
+    lru_add_drain(m, cpu)
+
+
 def madvise_willneed(m: memoryview, cpu: int, vma: int, start: int, end: int) -> int:
     """Brings what is in swap back into its cache, or reads the file ahead: 0 or -errno. Hot."""
     file = vma_word(m[vma + VMA_FILE])
+    if file and m[vma + VMA_OPS] == VM_OPS_SHMEM:
+        shmem_willneed(m, cpu, vma, start, end)
+        return 0
     if file:
         index = (start - m[vma + VMA_START] >> 12) + m[vma + VMA_PGOFF]
         do_page_cache_readahead(m, cpu, file, index, end - start >> 12, 0)

@@ -50,7 +50,6 @@ from .mm_inline import (
 from .mm_struct import (
     FAULT_FLAG_WRITE,
     MM_ANONPAGES,
-    MM_FILEPAGES,
     MM_FLAGS,
     MM_PGD,
     MM_RSS,
@@ -116,6 +115,7 @@ from .rmap import (
     RMAP_EXCLUSIVE,
     anon_vma_prepare,
     do_page_add_anon_rmap,
+    mm_counter_file,
     page_add_new_anon_rmap,
     page_move_anon_rmap,
     page_remove_rmap,
@@ -223,7 +223,7 @@ def wp_page_copy(
         source = pte_pfn(orig) << 9
         m[pfn << 9 : (pfn << 9) + 512] = m[source : source + 512]
         if m[old + P_MAPPING] & PAGE_MAPPING_ANON == 0 and not page_anon(m, old):
-            m[mm + MM_RSS + MM_FILEPAGES] -= 1
+            m[mm + MM_RSS + mm_counter_file(m, old)] -= 1
             m[mm + MM_RSS + MM_ANONPAGES] += 1
     else:
         m[mm + MM_RSS + MM_ANONPAGES] += 1

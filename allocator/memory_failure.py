@@ -249,7 +249,8 @@ def hwpoison_user_mappings(m: memoryview, cpu: int, p: int, flags: int) -> bool:
         report.say(m, cpu, report.SAY_SWAPCACHE, pfn)
         ttu |= TTU_IGNORE_HWPOISON
     kill = True
-    file = m[p + P_MAPPING] & PAGE_MAPPING_ANON == 0 and page_mapping(m, p) != 0
+    mapping = page_mapping(m, p) if m[p + P_MAPPING] & PAGE_MAPPING_ANON == 0 else 0
+    file = mapping != 0 and m[mapping + AS_A_OPS] == AOPS_FILE
     if flags & MF_MUST_KILL == 0 and m[p] & PG_DIRTY == 0 and file:
         if page_mkclean(m, cpu, p):
             set_page_dirty(m, cpu, p)

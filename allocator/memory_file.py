@@ -13,6 +13,8 @@ VM_FAULT_ bits.
 
 from __future__ import annotations
 
+from .address_space import AOPS_FILE, AS_A_OPS
+from .blockdev import lock_page_wait
 from .filemap import filemap_fault, filemap_next_map_page, filemap_page_mkwrite
 from .flusher import balance_dirty_pages_ratelimited
 from .gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
@@ -24,7 +26,6 @@ from .mm_struct import (
     FAULT_FLAG_MKWRITE,
     FAULT_FLAG_WRITE,
     MM_ANONPAGES,
-    MM_FILEPAGES,
     MM_FLAGS,
     MM_RSS,
     MMF_UNSTABLE,
@@ -37,12 +38,15 @@ from .mm_struct import (
     VM_FAULT_RETRY,
     VM_FAULT_SIGBUS,
     VM_FAULT_WRITE,
+    VM_OPS_FILE,
+    VM_OPS_SHMEM,
     VM_SHARED,
     VM_WRITE,
     VMA_ANON_VMA,
     VMA_END,
     VMA_FLAGS,
     VMA_MM,
+    VMA_OPS,
     VMA_PGOFF,
     VMA_PROT,
     VMA_START,
@@ -60,7 +64,8 @@ from .mm_types import P_FLAGS, P_INDEX, P_MAPPING, PG_HWPOISON, PG_UPTODATE
 from .page_dirty import set_page_dirty
 from .pagevec import put_page_p
 from .pgtable import PTE_A, PTE_D, PTE_RW, mk_pte, pte_alloc
-from .rmap import anon_vma_prepare, page_add_file_rmap, page_add_new_anon_rmap
+from .rmap import anon_vma_prepare, mm_counter_file, page_add_file_rmap, page_add_new_anon_rmap
+from .shmem import shmem_fault
 from .swap import lru_cache_add_active_or_unevictable
 
 NO_PAGE = VM_FAULT_ERROR | VM_FAULT_NOPAGE | VM_FAULT_RETRY
@@ -68,7 +73,8 @@ NO_PAGE = VM_FAULT_ERROR | VM_FAULT_NOPAGE | VM_FAULT_RETRY
 
 def ask_file(m: memoryview, cpu: int, vmf: int) -> int:
     """Has the file deliver the page of the fault, locked: VM_FAULT_ bits. Hot (__do_fault)."""
-    said = filemap_fault(m, cpu, vmf)
+    shared = m[m[vmf + VMF_VMA] + VMA_OPS] == VM_OPS_SHMEM
+    said = shmem_fault(m, cpu, vmf) if shared else filemap_fault(m, cpu, vmf)
     if said & (NO_PAGE | VM_FAULT_DONE_COW):
         return said
     p = m[vmf + VMF_PAGE]
@@ -109,7 +115,7 @@ def alloc_set_pte(m: memoryview, cpu: int, vmf: int, p: int) -> int:
         page_add_new_anon_rmap(m, cpu, p, vma, address, False)
         lru_cache_add_active_or_unevictable(m, cpu, p, vma)
     else:
-        m[mm + MM_RSS + MM_FILEPAGES] += 1
+        m[mm + MM_RSS + mm_counter_file(m, p)] += 1
         page_add_file_rmap(m, cpu, p, False)
     m[pte] = entry
     return 0
@@ -239,7 +245,7 @@ def fault_dirty_shared_page(m: memoryview, cpu: int, p: int) -> None:
     set_page_dirty(m, cpu, p)
     mapping = m[p + P_MAPPING]
     unlock_page(m, p)
-    if mapping:
+    if mapping and m[(mapping - PAGE_OFFSET >> 3) + AS_A_OPS] == AOPS_FILE:
         balance_dirty_pages_ratelimited(m, cpu, (mapping - PAGE_OFFSET) >> 3)
 
 
@@ -249,11 +255,12 @@ def do_shared_fault(m: memoryview, cpu: int, vmf: int) -> int:
     if said & NO_PAGE:
         return said
     p = m[vmf + VMF_PAGE]
-    unlock_page(m, p)
-    more = do_page_mkwrite(m, cpu, vmf)
-    if more == 0 or more & (VM_FAULT_ERROR | VM_FAULT_NOPAGE):
-        put_page_p(m, cpu, p)
-        return more
+    if m[m[vmf + VMF_VMA] + VMA_OPS] == VM_OPS_FILE:
+        unlock_page(m, p)
+        more = do_page_mkwrite(m, cpu, vmf)
+        if more == 0 or more & (VM_FAULT_ERROR | VM_FAULT_NOPAGE):
+            put_page_p(m, cpu, p)
+            return more
     said |= finish_fault(m, cpu, vmf)
     if said & NO_PAGE:
         unlock_page(m, p)
@@ -276,7 +283,12 @@ def wp_page_shared(m: memoryview, cpu: int, vmf: int) -> int:
     """A write to a page of a shared area that is mapped read-only so far. Hot."""
     p = m[vmf + VMF_PAGE]
     get_page_p(m, p)
-    said = do_page_mkwrite(m, cpu, vmf)
+    if m[m[vmf + VMF_VMA] + VMA_OPS] == VM_OPS_SHMEM:
+        # shared memory need not be told; nobody else waits for the lock
+        lock_page_wait(m, cpu, p)
+        said = VM_FAULT_LOCKED
+    else:
+        said = do_page_mkwrite(m, cpu, vmf)
     if said == 0 or said & (VM_FAULT_ERROR | VM_FAULT_NOPAGE):
         put_page_p(m, cpu, p)
         return said

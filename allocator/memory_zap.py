@@ -22,7 +22,6 @@ from .list_head import list_add
 from .mm_inline import compound_head, get_page_p, page_anon
 from .mm_struct import (
     MM_ANONPAGES,
-    MM_FILEPAGES,
     MM_MMLIST,
     MM_PGD,
     MM_RSS,
@@ -57,7 +56,7 @@ from .pgtable import (
     pte_alloc,
 )
 from .rbtree import interval_tree_iter_first, interval_tree_iter_next
-from .rmap import page_dup_rmap, page_remove_rmap
+from .rmap import mm_counter_file, page_dup_rmap, page_remove_rmap
 from .swap import mark_page_accessed
 from .swap_state import free_page_and_swap_cache
 from .swapfile import free_swap_and_cache, swap_duplicate
@@ -85,7 +84,7 @@ def is_cow_mapping(flags: int) -> bool:
 
 def mm_counter(m: memoryview, p: int) -> int:
     """Which counter of the mm a mapped page is in. Hot."""
-    return MM_ANONPAGES if page_anon(m, p) else MM_FILEPAGES
+    return MM_ANONPAGES if page_anon(m, p) else mm_counter_file(m, p)
 
 
 def zap_present_pte(
@@ -109,7 +108,7 @@ def zap_present_pte(
             set_page_dirty(m, cpu, p)
         if value & PTE_A and m[vma + VMA_FLAGS] & VM_SEQ_READ == 0:
             mark_page_accessed(m, cpu, p)
-        m[mm + MM_RSS + MM_FILEPAGES] -= 1
+        m[mm + MM_RSS + mm_counter_file(m, p)] -= 1
     page_remove_rmap(m, cpu, p, False)
     free_page_and_swap_cache(m, cpu, p)
 

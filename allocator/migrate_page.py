@@ -57,7 +57,7 @@ from .mm_types import (
     REF_ONE,
     REF_SHIFT,
 )
-from .mmzone import NR_FILE_DIRTY, NR_FILE_PAGES, NR_ZONE_WRITE_PENDING
+from .mmzone import NR_FILE_DIRTY, NR_FILE_PAGES, NR_SHMEM, NR_ZONE_WRITE_PENDING
 from .page_owner import copy_page_owner
 from .pcp import page_zone
 from .rmap_walk import (
@@ -126,6 +126,9 @@ def account_moved(m: memoryview, cpu: int, new: int, p: int, dirty: bool) -> Non
         new_node = page_node(m, new)
         mod_node_page_state(m, cpu, old_node, NR_FILE_PAGES, -1)
         mod_node_page_state(m, cpu, new_node, NR_FILE_PAGES, 1)
+        if m[p] & (PG_SWAPBACKED | PG_SWAPCACHE) == PG_SWAPBACKED:
+            mod_node_page_state(m, cpu, old_node, NR_SHMEM, -1)
+            mod_node_page_state(m, cpu, new_node, NR_SHMEM, 1)
         if dirty:
             mod_node_page_state(m, cpu, old_node, NR_FILE_DIRTY, -1)
             mod_zone_page_state(m, cpu, old_zone, NR_ZONE_WRITE_PENDING, -1)

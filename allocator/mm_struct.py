@@ -67,6 +67,7 @@ VMA_WORDS = VM_AREA_STRUCT.words
 # vm_ops: 0 is an anonymous area, as NULL is in C
 VM_OPS_NONE = 0
 VM_OPS_FILE = 1
+VM_OPS_SHMEM = 2
 
 VM_NONE = 0
 VM_READ = 0x1

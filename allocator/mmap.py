@@ -42,6 +42,7 @@ from .mm_struct import (
     VM_MAYWRITE,
     VM_NORESERVE,
     VM_OPS_FILE,
+    VM_OPS_SHMEM,
     VM_READ,
     VM_SHARED,
     VM_SOFTDIRTY,
@@ -69,11 +70,13 @@ from .rmap import (
     anon_vma_interval_tree_pre_update_vma,
     anon_vma_prepare,
 )
+from .shmem import shmem_zero_setup
 from .unmapped_area import MAP_FIXED, get_unmapped_area
 from .vm_account import OVERCOMMIT_NEVER, may_expand_vm, mlock_future_check, vm_enough_memory
 from .vma import (
     find_vma,
     vm_area_alloc,
+    vm_area_free,
     vm_start_gap,
     vm_stat_account,
     vma_gap_update,
@@ -165,8 +168,6 @@ def do_mmap(
     if m[mm + MM_MAP_COUNT] > m[G_MAX_MAP_COUNT] or flags & MAP_HUGETLB:
         # the pool of hugetlb pages is empty
         return -ENOMEM
-    if file == 0 and flags & MAP_TYPE == MAP_SHARED:
-        pgoff = 0
     addr = get_unmapped_area(m, mm, addr, length, flags)
     if addr < 0:
         return addr
@@ -187,8 +188,10 @@ def do_mmap(
         if vm_flags < 0:
             return vm_flags
     elif flags & MAP_TYPE == MAP_SHARED:
-        # shared memory without a file would need shmem
-        return -EINVAL if vm_flags & VM_GROWSDOWN else -ENODEV
+        if vm_flags & VM_GROWSDOWN:
+            return -EINVAL
+        pgoff = 0
+        vm_flags |= VM_SHARED | VM_MAYSHARE
     elif flags & MAP_TYPE == MAP_PRIVATE:
         pgoff = addr >> 12
     else:
@@ -255,6 +258,13 @@ def mmap_region(
             get_file(m, file)
             m[vma + VMA_FILE] = vma_va(file)
             m[vma + VMA_OPS] = VM_OPS_FILE
+        elif flags & VM_SHARED:
+            file = shmem_zero_setup(m, cpu, length, flags)
+            if file < 0:
+                vm_area_free(m, cpu, vma)
+                return file
+            m[vma + VMA_FILE] = vma_va(file)
+            m[vma + VMA_OPS] = VM_OPS_SHMEM
         vma_link(m, mm, vma)
     vm_stat_account(m, mm, flags, pages)
     if flags & VM_LOCKED:

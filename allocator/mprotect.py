@@ -19,6 +19,7 @@ from .mm_struct import (
     VM_GROWSDOWN,
     VM_LOCKED,
     VM_NORESERVE,
+    VM_OPS_FILE,
     VM_SHARED,
     VM_SOFTDIRTY,
     VM_WRITE,
@@ -80,7 +81,8 @@ def change_protection(m: memoryview, cpu: int, vma: int, start: int, end: int) -
     mm = (m[vma + VMA_MM] - PAGE_OFFSET) >> 3
     prot = m[vma + VMA_PROT]
     flags = m[vma + VMA_FLAGS]
-    shared = flags & (VM_WRITE | VM_SHARED) == VM_WRITE | VM_SHARED and m[vma + VMA_OPS] != 0
+    shared = flags & (VM_WRITE | VM_SHARED) == VM_WRITE | VM_SHARED
+    shared = shared and m[vma + VMA_OPS] == VM_OPS_FILE
     dirty_accountable = shared and flags & VM_SOFTDIRTY == 0
     m[G_TLB_GEN] += 1
     while start < end:

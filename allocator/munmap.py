@@ -8,7 +8,7 @@ forgets it. All hot; results are 0 or a negative errno.
 
 from __future__ import annotations
 
-from .fs import fput
+from .file_table import fput
 from .layout import (
     G_COMMITTED_AS,
     G_MAX_MAP_COUNT,
@@ -26,6 +26,7 @@ from .mm_struct import (
     MM_MMAP,
     MM_RB,
     MM_RSS,
+    MM_SHMEMPAGES,
     MM_TOTAL_VM,
     VM_ACCOUNT,
     VM_LOCKED,
@@ -94,6 +95,7 @@ def remove_vma(m: memoryview, cpu: int, vma: int) -> int:
 def update_hiwater(m: memoryview, mm: int) -> None:
     """Remembers how large the process has been, before it shrinks. Hot."""
     rss = m[mm + MM_RSS + MM_ANONPAGES] + m[mm + MM_RSS + MM_FILEPAGES]
+    rss += m[mm + MM_RSS + MM_SHMEMPAGES]
     m[mm + MM_HIWATER_RSS] = max(m[mm + MM_HIWATER_RSS], rss)
     m[mm + MM_HIWATER_VM] = max(m[mm + MM_HIWATER_VM], m[mm + MM_TOTAL_VM])
 

@@ -44,7 +44,7 @@ from .mm_types import (
     PG_LOCKED,
     PG_SWAPBACKED,
 )
-from .mmzone import NR_FILE_PAGES
+from .mmzone import NR_FILE_PAGES, NR_SHMEM
 from .page_alloc import alloc_pages_nodemask
 from .page_dirty import account_page_cleaned
 from .pagevec import put_page_p
@@ -143,6 +143,8 @@ def delete_from_page_cache_only(m: memoryview, cpu: int, p: int, shadow: int) ->
     mapping = (m[p + P_MAPPING] - PAGE_OFFSET) >> 3
     index = m[p + P_INDEX]
     mod_lruvec_page_state(m, cpu, p, NR_FILE_PAGES, -1)
+    if m[p + P_FLAGS] & PG_SWAPBACKED:
+        mod_lruvec_page_state(m, cpu, p, NR_SHMEM, -1)
     if m[p + P_FLAGS] & PG_DIRTY and m[p + P_FLAGS] & PG_SWAPBACKED == 0:
         # truncation has undone this already; here data is lost, and the account must be right
         account_page_cleaned(m, cpu, p)

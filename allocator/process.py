@@ -53,6 +53,7 @@ from .mm_struct import (
     MM_LOCKED_VM,
     MM_PGTABLES_BYTES,
     MM_RSS,
+    MM_SHMEMPAGES,
     MM_SWAPENTS,
     MM_TOTAL_VM,
     TASK_EXIT_CODE,
@@ -141,11 +142,12 @@ class Process:
 
     @property
     def counters(self) -> dict[str, int]:
-        """Pages by kind (anon, file, swap, locked, total), bytes of page tables, faults."""
+        """Pages by kind (anon, file, shmem, swap, locked, total), bytes of page tables, faults."""
         m, mm, task = self.m, self.mm, self.task
         return {
             "anon": m[mm + MM_RSS + MM_ANONPAGES],
             "file": m[mm + MM_RSS + MM_FILEPAGES],
+            "shmem": m[mm + MM_RSS + MM_SHMEMPAGES],
             "swap": m[mm + MM_RSS + MM_SWAPENTS],
             "locked": m[mm + MM_LOCKED_VM],
             "total": m[mm + MM_TOTAL_VM],

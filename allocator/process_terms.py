@@ -17,12 +17,14 @@ from .mm_struct import (
     MM_MMAP,
     VM_EXEC,
     VM_MAYSHARE,
+    VM_OPS_SHMEM,
     VM_READ,
     VM_WRITE,
     VMA_END,
     VMA_FILE,
     VMA_FLAGS,
     VMA_NEXT,
+    VMA_OPS,
     VMA_PGOFF,
     VMA_START,
 )
@@ -46,16 +48,18 @@ MODES = {
 @dataclass(frozen=True)
 class Area:
     """One area, as a line of /proc/pid/maps: user addresses [start, end), permissions "rw-p", and
-    for files the byte offset."""
+    for files the byte offset, and the name that shared memory has."""
 
     start: int
     end: int
     permissions: str
     offset: int
     flags: int
+    name: str = ""
 
     def __str__(self) -> str:
-        return f"{self.start:08x}-{self.end:08x} {self.permissions} {self.offset:08x}"
+        name = f" {self.name}" if self.name else ""
+        return f"{self.start:08x}-{self.end:08x} {self.permissions} {self.offset:08x}{name}"
 
 
 def protection_bits(prot: str | int) -> int:
@@ -79,5 +83,6 @@ def areas(m: memoryview, mm: int) -> Iterator[Area]:
         permissions = "".join(letter if flags & bit else "-" for bit, letter in letters)
         permissions += "s" if flags & VM_MAYSHARE else "p"
         offset = m[vma + VMA_PGOFF] << 12 if m[vma + VMA_FILE] else 0
-        yield Area(m[vma + VMA_START], m[vma + VMA_END], permissions, offset, flags)
+        name = "/dev/zero (deleted)" if m[vma + VMA_OPS] == VM_OPS_SHMEM else ""
+        yield Area(m[vma + VMA_START], m[vma + VMA_END], permissions, offset, flags, name)
         vma = vma_word(m[vma + VMA_NEXT])

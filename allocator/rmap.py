@@ -38,7 +38,7 @@ from .mm_inline import (
     page_anon,
     page_node,
 )
-from .mm_struct import VMA_ANON_VMA, VMA_PGOFF, VMA_START
+from .mm_struct import MM_FILEPAGES, MM_SHMEMPAGES, VMA_ANON_VMA, VMA_PGOFF, VMA_START
 from .mm_types import (
     MAPCOUNT_MASK,
     NODES_MASK,
@@ -137,6 +137,11 @@ def page_dup_rmap(m: memoryview, p: int, compound: int) -> None:
 def page_move_anon_rmap(m: memoryview, p: int, vma: int) -> None:
     """Gives a page that only `vma` maps to the anon_vma of just that area. Hot."""
     m[compound_head(m, p) + P_MAPPING] = m[vma + VMA_ANON_VMA] + PAGE_MAPPING_ANON
+
+
+def mm_counter_file(m: memoryview, p: int) -> int:
+    """Which counter of the mm a mapped page of a file is in: shared memory has its own. Hot."""
+    return MM_SHMEMPAGES if m[p] & PG_SWAPBACKED else MM_FILEPAGES
 
 
 def page_add_file_rmap(m: memoryview, cpu: int, p: int, compound: int) -> None:  # noqa: ARG001

@@ -86,7 +86,7 @@ from .pgtable import (
     ptep_clear_flush,
 )
 from .rbtree import interval_tree_iter_first, interval_tree_iter_next
-from .rmap import page_add_anon_rmap, page_add_file_rmap, page_remove_rmap
+from .rmap import mm_counter_file, page_add_anon_rmap, page_add_file_rmap, page_remove_rmap
 from .swapfile import swap_duplicate
 from .swapops import (
     is_migration_entry,
@@ -339,14 +339,14 @@ def unmap_pte(m: memoryview, cpu: int, p: int, vma: int, at: int, flags: int) ->
     # (4.20 would leave traps for all parts of a huge page that is split for a bad head)
     if m[p] & PG_HWPOISON and flags & (TTU_IGNORE_HWPOISON | TTU_SPLIT_FREEZE) == 0:
         m[w] = swp_entry_to_pte(make_hwpoison_entry(pfn))
-        m[mm + MM_RSS + (MM_ANONPAGES if anon else MM_FILEPAGES)] -= 1
+        m[mm + MM_RSS + (MM_ANONPAGES if anon else mm_counter_file(m, p))] -= 1
     elif flags & (TTU_MIGRATION | TTU_SPLIT_FREEZE):
         m[w] = swp_entry_to_pte(make_migration_entry(pfn, pte & PTE_RW))
     elif anon:
         if not unmapped_anon_entry(m, mm, p, sub, w, pte):
             return False
     else:
-        m[mm + MM_RSS + MM_FILEPAGES] -= 1
+        m[mm + MM_RSS + mm_counter_file(m, p)] -= 1
     page_remove_rmap(m, cpu, sub, 0)
     put_page_p(m, cpu, p)
     return True

@@ -52,7 +52,9 @@ SWAPFILE_CLUSTER = 256
 SWAP_BATCH = 64
 SWAP_HAS_CACHE = 0x4000
 SWAP_MAP_BAD = 0x3FFF
-SWAP_MAP_MAX = 0x3FFE
+SWAP_MAP_SHMEM = 0x3FFE
+"""The count of a slot whose only user is the xarray of shared memory."""
+SWAP_MAP_MAX = 0x3FFD
 SLOT_MASK = 0xFFFF
 SLOTS_A_WORD = 4
 
@@ -147,6 +149,8 @@ def slot_put(m: memoryview, cpu: int, si: int, offset: int, usage: int) -> int:
     old = slot_usage(m, si, offset)
     if usage == SWAP_HAS_CACHE:
         new = old & ~SWAP_HAS_CACHE
+    elif old & SWAP_MAP_BAD == SWAP_MAP_SHMEM:
+        new = old & ~SWAP_MAP_BAD
     else:
         new = old - 1 if old & SWAP_MAP_BAD else old
     set_slot_usage(m, si, offset, new if new else SWAP_HAS_CACHE)
@@ -172,7 +176,8 @@ def put_swap_page(m: memoryview, cpu: int, p: int, entry: int) -> None:  # noqa:
 def swap_duplicate(m: memoryview, entry: int) -> int:
     """One page-table entry more names the slot. Hot.
 
-    0; -ENOENT for a slot that nobody uses, -EINVAL for no slot, -ENOMEM for one too many.
+    0; -ENOENT for a slot that nobody uses, -EINVAL for no slot or one of shared memory, -ENOMEM for
+    one too many.
     """
     si = swap_info_get(m, entry)
     if si == 0:
@@ -180,10 +185,20 @@ def swap_duplicate(m: memoryview, entry: int) -> int:
     usage = slot_usage(m, si, swp_offset(entry))
     if usage == 0 or usage & SWAP_MAP_BAD == SWAP_MAP_BAD:
         return -ENOENT
+    if usage & SWAP_MAP_BAD == SWAP_MAP_SHMEM:
+        return -EINVAL
     if usage & SWAP_MAP_BAD >= SWAP_MAP_MAX:
         return -ENOMEM
     set_slot_usage(m, si, swp_offset(entry), usage + 1)
     return 0
+
+
+def swap_shmem_alloc(m: memoryview, entry: int) -> None:
+    """The xarray of shared memory names the slot, which so far only the swap cache has. Hot."""
+    si = swap_info_get(m, entry)
+    if si:
+        usage = slot_usage(m, si, swp_offset(entry))
+        set_slot_usage(m, si, swp_offset(entry), usage & ~SWAP_MAP_BAD | SWAP_MAP_SHMEM)
 
 
 def swapcache_prepare(m: memoryview, entry: int) -> int:

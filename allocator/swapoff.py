@@ -2,9 +2,9 @@
 """Giving a swap area up: everything in it comes back into memory (swapoff of mm/swapfile.c).
 
 No new slots are given out. Slot by slot the page is read, and every process that names the slot
-gets the page mapped instead, aged and read-only until it writes; the page loses its slot and is
-dirty. Processes that may have swap entries are on `mmlist`. If memory runs out the area is taken
-into use again, with what is left in it.
+gets the page mapped instead, aged and read-only until it writes, or the shared memory that has the
+slot gets the page back; the page loses its slot and is dirty. Processes that may have swap entries
+are on `mmlist`. If memory runs out the area is taken into use again, with what is left in it.
 
 Called from the side of the host; `si` is the word index of a swap_info_struct.
 """
@@ -43,6 +43,7 @@ from .pagevec import put_page_p
 from .pgtable import PMD_SIZE, PTE_A, mk_pte, mm_find_pte
 from .rmap import page_add_anon_rmap
 from .rmap_walk import page_address_in_vma
+from .shmem_swap import shmem_unuse
 from .swap import activate_page
 from .swap_cache import free_swap_of
 from .swap_map import (
@@ -54,6 +55,7 @@ from .swap_map import (
     SLOTS_A_WORD,
     SWAP_HAS_CACHE,
     SWAP_MAP_BAD,
+    SWAP_MAP_SHMEM,
     SWP_USED,
     SWP_WRITEOK,
     drain_swap_slots,
@@ -125,6 +127,11 @@ def unuse_slot(m: memoryview, cpu: int, entry: int) -> int:
     if m[p] & PG_UPTODATE == 0:
         error = -EIO
     elif m[p] & PG_SWAPCACHE and m[p + P_PRIVATE] == entry:
+        if swp_swapcount(m, entry) == SWAP_MAP_SHMEM:
+            error = shmem_unuse(m, cpu, entry, p)
+            unlock_page(m, p)
+            put_page_p(m, cpu, p)
+            return error if error == -ENOMEM else 0
         node = m[G_MMLIST]
         while swp_swapcount(m, entry) and node != PAGE_OFFSET + (G_MMLIST << 3):
             mm = ((node - PAGE_OFFSET) >> 3) - MM_MMLIST

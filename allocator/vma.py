@@ -11,7 +11,8 @@ All hot. `mm`, `vma`, `file` are word indices, 0 for none; addresses are user ad
 
 from __future__ import annotations
 
-from .fs import file_i_mmap, fput, get_file
+from .file_table import fput
+from .fs import file_i_mmap, get_file
 from .gfp import GFP_KERNEL
 from .huge_pmd_split import vma_adjust_trans_huge
 from .layout import G_STACK_GUARD_GAP, G_VMA_CACHEP, PAGE_OFFSET
@@ -29,6 +30,7 @@ from .mm_struct import (
     MM_VMACACHE,
     VM_EXEC,
     VM_GROWSDOWN,
+    VM_OPS_FILE,
     VM_SHARED,
     VM_SOFTDIRTY,
     VM_SPECIAL,
@@ -143,7 +145,8 @@ def vm_area_free(m: memoryview, cpu: int, vma: int) -> None:
 def vma_set_page_prot(m: memoryview, vma: int) -> None:
     """What fresh entries of the area say; shared file pages must fault to be written. Hot."""
     flags = m[vma + VMA_FLAGS]
-    if flags & (VM_WRITE | VM_SHARED) == VM_WRITE | VM_SHARED and m[vma + VMA_OPS]:
+    shared = flags & (VM_WRITE | VM_SHARED) == VM_WRITE | VM_SHARED
+    if shared and m[vma + VMA_OPS] == VM_OPS_FILE:
         flags &= ~VM_SHARED
     m[vma + VMA_PROT] = PROTECTION_MAP[flags & 15]
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from .address_space import AOPS_FILE, AOPS_SWAP, AS_A_OPS, page_mapping
+from .address_space import AOPS_FILE, AOPS_SHMEM, AOPS_SWAP, AS_A_OPS, page_mapping
 from .blockdev import wait_on_page_writeback
 from .deferred_split import free_compound
 from .gfp import GFP_FS_BIT, GFP_IO_BIT
@@ -65,6 +65,7 @@ from .pagevec import PV_SCRATCH, PV_TO_FREE, pagevecs
 from .pcp import free_unref_page_list
 from .rmap_walk import TTU_BATCH_FLUSH, TTU_SPLIT_HUGE_PMD, page_referenced, try_to_unmap
 from .scan_control import ScanControl
+from .shmem_swap import shmem_writepage
 from .swap_state import add_to_swap, delete_from_swap_cache_only
 from .swapfile import put_swap_page, try_to_free_swap, vm_swap_full
 from .trace import EV_VMSCAN_WRITEPAGE, trace
@@ -145,13 +146,17 @@ def pageout(m: memoryview, cpu: int, p: int, mapping: int) -> int:
     if not is_page_cache_freeable(m, p) or mapping == 0:
         return PAGE_KEEP
     ops = m[mapping + AS_A_OPS]
-    if ops not in (AOPS_FILE, AOPS_SWAP):
+    if ops not in (AOPS_FILE, AOPS_SWAP, AOPS_SHMEM):
         return PAGE_ACTIVATE
     if not clear_page_dirty_for_io(m, cpu, p):
         return PAGE_CLEAN
     m[p] |= PG_RECLAIM
     if ops == AOPS_SWAP:
         swap_writepage(m, cpu, p)
+    elif ops == AOPS_SHMEM:
+        if not shmem_writepage(m, cpu, p):
+            m[p] &= ~PG_RECLAIM
+            return PAGE_ACTIVATE
     else:
         file_writepage(m, cpu, p)
     if m[p] & PG_WRITEBACK == 0:

@@ -56,6 +56,7 @@ from ..mmzone import (
     NR_LRU_LISTS,
     NR_MLOCK,
     NR_PAGETABLE,
+    NR_SHMEM,
     NR_ZONE_LRU_BASE,
     PSET_STAT_DIFF,
     PSET_WORDS,
@@ -226,6 +227,8 @@ def count_mapped(check: Check, tally: Tally) -> None:
     tally.add_node(NR_FILE_MAPPED, owned[file & mapped])
     cached = file | (frames.flags[owned] & PG_SWAPCACHE != 0)
     tally.add_node(NR_FILE_PAGES, owned[cached])
+    shared = file & (frames.flags[owned] & PG_SWAPBACKED != 0)
+    tally.add_node(NR_SHMEM, owned[shared])
     bare = np.flatnonzero(used & ~frames.owned & (frames.flags & PG_SWAPCACHE != 0))
     tally.add_node(NR_FILE_PAGES, bare[frames.flags[bare] & PG_SWAPBACKED != 0])
     for head in owned[anon & whole].tolist():
@@ -262,7 +265,14 @@ def zone_counter(check: Check, zone: ZoneHandle, item: int) -> int:
     return value
 
 
-NODE_ITEMS = (*range(NR_LRU_LISTS), NR_ANON_MAPPED, NR_FILE_MAPPED, NR_FILE_PAGES, NR_ANON_THPS)
+NODE_ITEMS = (
+    *range(NR_LRU_LISTS),
+    NR_ANON_MAPPED,
+    NR_FILE_MAPPED,
+    NR_FILE_PAGES,
+    NR_ANON_THPS,
+    NR_SHMEM,
+)
 ZONE_ITEMS = (*range(NR_ZONE_LRU_BASE, NR_ZONE_LRU_BASE + NR_LRU_LISTS), NR_MLOCK, NR_PAGETABLE)
 
 

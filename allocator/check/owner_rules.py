@@ -23,6 +23,7 @@ from ..mm_struct import (
     MM_FILEPAGES,
     MM_MMAP,
     MM_RSS,
+    MM_SHMEMPAGES,
     MM_SWAPENTS,
     VMA_ANON_VMA,
     VMA_END,
@@ -44,6 +45,7 @@ from ..mm_types import (
     PG_LRU,
     PG_PRIVATE,
     PG_SLAB,
+    PG_SWAPBACKED,
 )
 from ..pagevec import NR_PVECS, PAGEVEC_SIZE, PAGEVEC_WORDS, PVECS_WORDS
 from ..swapops import MAX_SWAPFILES
@@ -254,13 +256,15 @@ def _check_counters(check: Check, number: int, mm: int, heads: Ids) -> None:
     if pages.size != heads.size:
         return
     anon = check.frames.column(heads, P_MAPPING) & PAGE_MAPPING_ANON != 0
+    shared = ~anon & (check.frames.flags[heads] & PG_SWAPBACKED != 0)
     swapped = maps.values[mine & maps.swapped & ~maps.huge]
     kinds = swapped >> 59 & 31
     slots = int(np.count_nonzero(kinds < MAX_SWAPFILES))
     moving = int(np.count_nonzero(kinds > MAX_SWAPFILES))
     for item, due, name in (
         (MM_ANONPAGES, int(pages[anon].sum()), "anonymous pages"),
-        (MM_FILEPAGES, int(pages[~anon].sum()), "file pages"),
+        (MM_FILEPAGES, int(pages[~anon & ~shared].sum()), "file pages"),
+        (MM_SHMEMPAGES, int(pages[shared].sum()), "pages of shared memory"),
         (MM_SWAPENTS, slots, "swap entries"),
     ):
         if m[mm + MM_RSS + item] != due and not moving:

@@ -13,17 +13,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ..address_space import SWAP_INFO_WORDS
+from ..address_space import AS_I_PAGES, AS_NRPAGES, SWAP_INFO_WORDS
+from ..fs import INODE, INODE_MAPPING, INODE_SB_LIST
+from ..kernel_base import DAMAGE
 from ..layout import (
     G_MM_INIT_DONE,
     G_NR_SWAP_PAGES,
     G_NR_SWAPFILES,
+    G_SHMEM_INODES,
     G_SWAP_INFO,
     G_SWAP_SLOTS,
     G_TOTAL_SWAP_PAGES,
 )
 from ..mm_inline import PG_SWAPCACHE
 from ..mm_types import P_PRIVATE, PG_SLAB, PG_SWAPBACKED
+from ..page_cache import next_cached
+from ..shmem import SHMEM_SWAPPED, radix_to_swp_entry
 from ..swap_map import (
     SC_CUR,
     SC_N_RET,
@@ -41,9 +46,12 @@ from ..swap_map import (
     SWAP_BATCH,
     SWAP_HAS_CACHE,
     SWAP_MAP_BAD,
+    SWAP_MAP_SHMEM,
     SWP_USED,
 )
 from ..swapops import MAX_SWAPFILES, SWP_OFFSET_MASK, SWP_TYPE_SHIFT
+from ..truncate import LAST_INDEX
+from ..xarray import xa_load
 from .registry import register
 
 if TYPE_CHECKING:
@@ -53,9 +61,10 @@ if TYPE_CHECKING:
 
 RULES = {
     "swap-info": "every swap area's map is in RAM and its numbers fit together",
-    "swap-count": "a slot is counted once for every page-table entry that names it",
+    "swap-count": "a slot is counted once for every page-table entry that names it, or is shared's",
     "swap-cached": "a slot has SWAP_HAS_CACHE just for a page of the swap cache or a CPU's own",
     "swap-pages": "the numbers of free and of all slots are those of the areas",
+    "shmem-inode": "an inode of shared memory counts its pages and its slots as they are",
     "swap-entry": "a page-table entry or a page of the swap cache names a slot of an area in use",
 }
 PTE_OFFSET_MASK = (1 << 50) - 1
@@ -93,6 +102,51 @@ def named_slots(check: Check) -> Ids:
     return np.asarray((kind << SWP_TYPE_SHIFT | offset)[kind < MAX_SWAPFILES], dtype=np.int64)
 
 
+def shared_slots(check: Check) -> Ids:
+    """Swap entries that the xarrays of shared memory hold."""
+    m = check.m
+    found: list[int] = []
+    if not m[G_SHMEM_INODES]:
+        return np.array(found, dtype=np.int64)
+    at, seen = m[G_SHMEM_INODES], set[int]()
+    while True:
+        node = check.structure(at, 2)
+        if node == G_SHMEM_INODES:
+            return np.array(found, dtype=np.int64)
+        inode = node - INODE_SB_LIST
+        if node < 0 or node in seen or not check.is_ram(inode, INODE.words):
+            check.add("shmem-inode", "shared memory", "its list is broken", G_SHMEM_INODES)
+            return np.array(found, dtype=np.int64)
+        seen.add(node)
+        found += _inode_slots(check, inode)
+        at = m[node]
+
+
+def _inode_slots(check: Check, inode: int) -> list[int]:
+    """The swap entries of one inode, whose counters must be those of its xarray."""
+    m = check.m
+    mapping = inode + INODE_MAPPING
+    pages = 0
+    entries: list[int] = []
+    try:
+        index = next_cached(m, mapping, 0, LAST_INDEX)
+        while index >= 0 and pages + len(entries) <= check.frames.size + (1 << 21):
+            entry = xa_load(m, mapping + AS_I_PAGES, index)
+            if entry & 1:
+                entries.append(radix_to_swp_entry(entry))
+            else:
+                pages += 1
+            index = next_cached(m, mapping, index + 1, LAST_INDEX)
+    except DAMAGE:
+        check.add("shmem-inode", "shared memory", "an inode's xarray is broken", inode)
+        return entries
+    said = m[mapping + AS_NRPAGES], m[inode + SHMEM_SWAPPED]
+    if said != (pages, len(entries)):
+        text = f"an inode counts {said[0]} pages and {said[1]} in swap, it has {pages} and "
+        check.add("shmem-inode", "shared memory", f"{text}{len(entries)}", inode)
+    return entries
+
+
 def cached_slots(check: Check) -> Ids:
     """Swap entries of the pages of the swap cache."""
     frames = check.frames
@@ -124,7 +178,9 @@ def tally(entries: Ids, kind: int, slots: int) -> Ids:
     return np.bincount(mine[mine < slots], minlength=slots)
 
 
-def check_area(check: Check, kind: int, si: int, named: Ids, cached: Ids, kept: Ids) -> int:
+def check_area(
+    check: Check, kind: int, si: int, named: Ids, shared: Ids, cached: Ids, kept: Ids
+) -> int:
     """One area; its number of free slots."""
     m = check.m
     usage = read_map(check, si)
@@ -134,7 +190,7 @@ def check_area(check: Check, kind: int, si: int, named: Ids, cached: Ids, kept: 
     where = f"swap area {kind}"
     bad = usage & SWAP_MAP_BAD == SWAP_MAP_BAD
     users = np.where(bad, 0, usage & SWAP_MAP_BAD)
-    wanted = tally(named, kind, slots)
+    wanted = tally(named, kind, slots) + SWAP_MAP_SHMEM * tally(shared, kind, slots)
     at = m[si + SI_MAP] & (1 << 64) - 1
     for slot in np.flatnonzero(users != wanted)[:8].tolist():
         text = f"slot {slot} counts {int(users[slot])} users, {int(wanted[slot])} entries name it"
@@ -157,11 +213,14 @@ def check_area(check: Check, kind: int, si: int, named: Ids, cached: Ids, kept: 
 def run(check: Check) -> None:
     """All rules about swap."""
     m = check.m
-    if not m[G_MM_INIT_DONE] or not (m[G_NR_SWAPFILES] or check.mappings.swapped.any()):
+    if not m[G_MM_INIT_DONE]:
+        return
+    shared = shared_slots(check)
+    if not (m[G_NR_SWAPFILES] or check.mappings.swapped.any() or shared.size):
         return
     found = areas(check)
     named, cached, kept = named_slots(check), cached_slots(check), kept_slots(check)
-    entries = np.concatenate((named, cached, kept))
+    entries = np.concatenate((named, shared, cached, kept))
     kinds, offsets = entries >> SWP_TYPE_SHIFT, entries & SWP_OFFSET_MASK
     limits = np.zeros(64, dtype=np.int64)
     for kind, si in found.items():
@@ -170,7 +229,8 @@ def run(check: Check) -> None:
     if lost.any():
         text = f"{int(np.count_nonzero(lost))} name no slot, such as {int(entries[lost][0]):#x}"
         check.add("swap-entry", "swap entries", text, G_SWAP_INFO)
-    free = sum(check_area(check, kind, si, named, cached, kept) for kind, si in found.items())
+    slots = (named, shared, cached, kept)
+    free = sum(check_area(check, kind, si, *slots) for kind, si in found.items())
     total = sum(m[si + SI_PAGES] for si in found.values())
     if m[G_NR_SWAP_PAGES] != free or m[G_TOTAL_SWAP_PAGES] != total:
         text = f"{m[G_NR_SWAP_PAGES]} of {m[G_TOTAL_SWAP_PAGES]} slots free, {free} of {total} are"

@@ -16,7 +16,7 @@ import numpy as np
 
 from machine import PhysicalMemory
 
-from ..address_space import AOPS_FILE, AS_A_OPS, AS_HOST
+from ..address_space import AOPS_FILE, AOPS_SHMEM, AS_A_OPS, AS_HOST
 from ..errors import BadRequest
 from ..fs import (
     DENTRY_CHILD,
@@ -200,6 +200,8 @@ class Owners:
     def _file_page(self, p: int, mapping: int, pfn: int) -> str:
         m = self.m
         space = word_of_va(mapping)
+        if 0 < space < len(m) - 16 and m[space + AS_A_OPS] == AOPS_SHMEM:
+            return f"shared anonymous, offset {m[p + P_INDEX] << 12:#x}{self._mapped(pfn)}"
         if not 0 < space < len(m) - 16 or m[space + AS_A_OPS] != AOPS_FILE:
             return f"address space at {unsigned(mapping):#x}"
         host = m[space + AS_HOST]
@@ -218,9 +220,9 @@ class Owners:
         name = self.name(pfn)
         for word in (" offset ", ", ", " at "):
             name = name.split(word)[0]
-        if name == "anonymous":
+        if name in ("anonymous", "shared anonymous"):
             users = {place.split(" at ")[0] for place in self.mappings.get(pfn, [])}
-            return f"anonymous of {', '.join(sorted(users))}" if users else "anonymous"
+            return f"{name} of {', '.join(sorted(users))}" if users else name
         return name
 
 

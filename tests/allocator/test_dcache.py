@@ -14,6 +14,7 @@ from allocator.dcache import (
     super_cache_scan,
     unlink,
 )
+from allocator.file_table import fput
 from allocator.flatfs import NR_DISK_INODES, new_record
 from allocator.flusher import sync_inodes
 from allocator.fs import (
@@ -27,7 +28,6 @@ from allocator.fs import (
     SB_NR_DENTRY,
     SB_NR_INODES,
     dput,
-    fput,
     get_file,
 )
 from allocator.gfp import GFP_KERNEL, GFP_NOFS

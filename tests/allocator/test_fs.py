@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from allocator.dcache import super_block
+from allocator.file_table import fput
 from allocator.fs import (
     DCACHE_REFERENCED,
     DENTRY,
@@ -21,7 +22,6 @@ from allocator.fs import (
     file_inode,
     file_mapping,
     file_mode,
-    fput,
     get_file,
     i_size_read,
 )

@@ -50,7 +50,6 @@ def test_mappings_go_from_the_top_down_and_neighbours_become_one_area() -> None:
         (PAGE, {"address": PAGE, "fixed": True}, "EPERM"),
         (PAGE, {"address": (1 << 40) + 1, "fixed": True}, "EINVAL"),
         (PAGE, {"address": -PAGE, "fixed": True}, "ENOMEM"),
-        (PAGE, {"shared": True}, "ENODEV"),
         (PAGE, {"offset": 5}, "EINVAL"),
         (PAGE, {"flags": MAP_SHARED}, "EINVAL"),
         (2 << 20, {"flags": MAP_HUGETLB}, "ENOMEM"),

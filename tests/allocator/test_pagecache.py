@@ -7,8 +7,9 @@ import pytest
 
 from allocator.address_space import AS_NRPAGES
 from allocator.dcache import super_block
+from allocator.file_table import fput
 from allocator.flusher import sync_inodes
-from allocator.fs import SB_NR_DENTRY, fput
+from allocator.fs import SB_NR_DENTRY
 from allocator.layout import (
     CPU_BLOCKS,
     CPU_EVENTS,

@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 
 from allocator.dcache import super_block, super_cache_count
-from allocator.fs import SB_NR_DENTRY, SB_NR_INODES, fput
+from allocator.file_table import fput
+from allocator.fs import SB_NR_DENTRY, SB_NR_INODES
 from allocator.gfp import GFP_KERNEL, GFP_NOFS
 from allocator.layout import (
     CPU_BLOCKS,
