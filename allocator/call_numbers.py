@@ -24,6 +24,9 @@ PROCESS_CALLS = {
     "GETPPID": 46,  # -> the parent's, 0 without one
     "SCHED_YIELD": 47,  # the CPU's other processes go first
     "SET_OOM_SCORE_ADJ": 48,  # process id (0: own), -1000 to 1000    -> 0
+    "MREMAP": 49,  # address, length, new length, MREMAP_ flags, new address    -> address
+    "MLOCKALL": 50,  # MCL_ bits    -> 0
+    "MUNLOCKALL": 51,  # -> 0
 }
 """Address spaces, processes, policies (`allocator.process_calls`)."""
 

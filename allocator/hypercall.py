@@ -82,6 +82,7 @@ ERRNO = {
     "EMFILE": 24,
     "EFBIG": 27,
     "ENOSPC": 28,
+    "EROFS": 30,
     "ENOSYS": ENOSYS,
     "EOVERFLOW": 75,
     "EOPNOTSUPP": 95,

@@ -24,11 +24,15 @@ from .mm_inline import (
     unlock_page,
 )
 from .mm_struct import (
+    MM_DEF_FLAGS,
     MM_LOCKED_VM,
+    MM_MMAP,
     MM_RLIM,
+    MM_TOTAL_VM,
     RLIM_MEMLOCK,
     VM_LOCKED,
     VM_LOCKED_MASK,
+    VM_LOCKONFAULT,
     VM_SPECIAL,
     VMA_END,
     VMA_FLAGS,
@@ -61,6 +65,9 @@ from .vmstat import mod_zone_page_state
 
 UNEVICTABLE_PGMUNLOCKED = CPU_EVENTS + VM_EVENT_NAMES.index("unevictable_pgs_munlocked")
 ENOMEM, EINVAL = 12, 22
+MCL_CURRENT = 1
+MCL_FUTURE = 2
+MCL_ONFAULT = 4
 
 
 def munlock_vma_page(m: memoryview, cpu: int, p: int) -> int:
@@ -192,6 +199,47 @@ def do_mlock(m: memoryview, cpu: int, mm: int, start: int, length: int, flags: i
     if locked > limit:
         return -ENOMEM
     return apply_vma_lock_flags(m, cpu, mm, start, length, flags)
+
+
+def apply_mlockall_flags(m: memoryview, cpu: int, mm: int, flags: int) -> None:
+    """Locks all areas there are, or will be, as the MCL_ bits say; 0 unlocks all. Hot.
+
+    An area that cannot be dealt with is passed over.
+    """
+    m[mm + MM_DEF_FLAGS] &= ~VM_LOCKED_MASK
+    on_fault = VM_LOCKONFAULT if flags & MCL_ONFAULT else 0
+    if flags & MCL_FUTURE:
+        m[mm + MM_DEF_FLAGS] |= VM_LOCKED | on_fault
+        if flags & MCL_CURRENT == 0:
+            return
+    add = VM_LOCKED | on_fault if flags & MCL_CURRENT else 0
+    prev = 0
+    vma = vma_word(m[mm + MM_MMAP])
+    while vma:
+        start, end = m[vma + VMA_START], m[vma + VMA_END]
+        want = m[vma + VMA_FLAGS] & ~VM_LOCKED_MASK | add
+        said = mlock_fixup(m, cpu, mm, vma, prev, start, end, want)
+        prev = said if said >= 0 else vma
+        vma = vma_word(m[prev + VMA_NEXT])
+
+
+def do_mlockall(m: memoryview, cpu: int, mm: int, flags: int) -> int:
+    """mlockall() with MCL_ bits: 0, -EINVAL, or -ENOMEM beyond the limit. Hot. Faulting in what is
+    there (MCL_CURRENT) is the caller's to do (populate_all)."""
+    if flags & (MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0:
+        return -EINVAL
+    if flags & ~(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT):
+        return -EINVAL
+    if flags & MCL_CURRENT and m[mm + MM_TOTAL_VM] > m[mm + MM_RLIM + RLIM_MEMLOCK] >> 12:
+        return -ENOMEM
+    apply_mlockall_flags(m, cpu, mm, flags)
+    return 0
+
+
+def do_munlockall(m: memoryview, cpu: int, mm: int) -> int:
+    """munlockall(): 0. Hot."""
+    apply_mlockall_flags(m, cpu, mm, 0)
+    return 0
 
 
 def do_munlock(m: memoryview, cpu: int, mm: int, start: int, length: int) -> int:

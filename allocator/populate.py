@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Faulting pages in ahead of use: MAP_POPULATE and mlock (mm/gup.c).
+"""Faulting pages in ahead of use: MAP_POPULATE, mlock, mremap of what is locked (mm/gup.c).
 
 Every page of a range is touched as its area allows, writing where private pages would be written.
 In a locked area the pages are mlocked as they are met.
@@ -15,12 +15,16 @@ from .mlock_page import mlock_vma_page
 from .mm_inline import lock_page, unlock_page
 from .mm_struct import (
     FAULT_FLAG_WRITE,
+    MM_BRK,
+    MM_DEF_FLAGS,
+    MM_MMAP,
     VM_ACCESS_FLAGS,
     VM_FAULT_ERROR,
     VM_FAULT_OOM,
     VM_LOCKED,
     VM_LOCKONFAULT,
     VM_SHARED,
+    VM_SPECIAL,
     VM_WRITE,
     VMA_END,
     VMA_FLAGS,
@@ -28,6 +32,8 @@ from .mm_struct import (
     VMA_START,
 )
 from .mm_types import P_MAPPING
+from .mmap import do_brk
+from .mremap import do_mremap
 from .pgtable import PTE_P, PTE_RW, mm_find_pmd, mm_find_pte, pmd_trans_huge
 from .swap import lru_add_drain
 from .vma import find_vma, vma_word
@@ -85,3 +91,37 @@ def mm_populate(m: memoryview, cpu: int, mm: int, start: int, length: int) -> in
         if start < end and vma_word(m[vma + VMA_NEXT]) == 0:
             return -ENOMEM
     return 0
+
+
+def populate_all(m: memoryview, cpu: int, mm: int) -> None:
+    """Faults in whatever locked areas want, passing over what cannot be had: mlockall() does not
+    fail for it. Hot (mm_populate with ignore_errors)."""
+    vma = vma_word(m[mm + MM_MMAP])
+    while vma:
+        flags = m[vma + VMA_FLAGS]
+        start, end = m[vma + VMA_START], m[vma + VMA_END]
+        if flags & (VM_LOCKED | VM_LOCKONFAULT) == VM_LOCKED and flags & VM_SPECIAL == 0:
+            populate_vma_page_range(m, cpu, mm, vma, start, end)
+        vma = find_vma(m, mm, end)
+
+
+def mremap(
+    m: memoryview, cpu: int, mm: int, addr: int, old_len: int, new_len: int, flags: int, new: int
+) -> int:
+    """do_mremap(), and what a locked area has grown by is faulted in. Hot."""
+    said = do_mremap(m, cpu, mm, addr, old_len, new_len, flags, new)
+    if said >= 0 and new_len > old_len:
+        vma = find_vma(m, mm, said)
+        if vma and m[vma + VMA_FLAGS] & VM_LOCKED:
+            done = (old_len + 4095) & -4096
+            mm_populate(m, cpu, mm, said + done, new_len - done)
+    return said
+
+
+def brk(m: memoryview, cpu: int, mm: int, end: int) -> int:
+    """do_brk(), and what the heap has grown by is faulted in where all is locked. Hot."""
+    before = m[mm + MM_BRK]
+    said = do_brk(m, cpu, mm, end)
+    if said > before and m[mm + MM_DEF_FLAGS] & VM_LOCKED:
+        mm_populate(m, cpu, mm, (before + 4095) & -4096, said - before)
+    return said

@@ -45,7 +45,15 @@ from .mbind import MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, do_mbind
 from .mempolicy import (
     set_mempolicy,
 )
-from .mlock import do_mlock, do_munlock
+from .mlock import (
+    MCL_CURRENT,
+    MCL_FUTURE,
+    MCL_ONFAULT,
+    do_mlock,
+    do_mlockall,
+    do_munlock,
+    do_munlockall,
+)
 from .mm_struct import (
     EXIT_ZOMBIE,
     MM_ANONPAGES,
@@ -64,17 +72,19 @@ from .mm_struct import (
     TASK_MAJ_FLT,
     TASK_MIN_FLT,
     VM_LOCKED,
+    VMA_FLAGS,
 )
 from .move_pages import move_pages
 from .mprotect import do_mprotect
+from .mremap import MREMAP_FIXED, MREMAP_MAYMOVE
 from .munmap import do_munmap
 from .pgtable import PTE_P, pte_pfn
-from .populate import mm_populate
+from .populate import brk, mm_populate, mremap, populate_all
 from .process_terms import ADVICE, MODES, Area, areas, protection_bits
 from .signals import describe
 from .unmapped_area import MAP_FIXED
 from .views import Page
-from .vma import vma_word
+from .vma import find_vma, vma_word
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -200,7 +210,7 @@ class Process:
         mm = self.mm
         args = (mm, word, address, length, protection_bits(prot), bits, offset >> 12)
         start = self._check(self._run(mmap.do_mmap, *args), "mmap")
-        if populate or bits & mmap.MAP_LOCKED:
+        if populate or self.m[find_vma(self.m, mm, start) + VMA_FLAGS] & VM_LOCKED:
             self._run(mm_populate, mm, start, length)
         return start
 
@@ -232,9 +242,40 @@ class Process:
         """Unlocks `length` bytes from `address` on."""
         self._check(self._run(do_munlock, self.mm, address, length), "munlock")
 
+    def mlockall(self, current: bool = True, future: bool = False, on_fault: bool = False) -> None:
+        """Locks all there is (`current`) or will be (`future`) in memory; `on_fault`: page by page
+        as they are touched."""
+        mm = self.mm
+        bits = (MCL_CURRENT if current else 0) | (MCL_FUTURE if future else 0)
+        bits |= MCL_ONFAULT if on_fault else 0
+        self._check(self._run(do_mlockall, mm, bits), "mlockall")
+        if current:
+            self._run(populate_all, mm)
+
+    def munlockall(self) -> None:
+        """Unlocks all there is, and what will be."""
+        self._check(self._run(do_munlockall, self.mm), "munlockall")
+
+    def mremap(
+        self,
+        address: int,
+        length: int,
+        new_length: int,
+        may_move: bool = False,
+        new_address: int | None = None,
+        flags: int = 0,
+    ) -> int:
+        """Gives the mapping of `length` bytes at `address` another length, elsewhere if it
+        `may_move` and must, or at `new_address`: where it is. `flags` adds MREMAP_ bits."""
+        bits = flags | (MREMAP_MAYMOVE if may_move else 0)
+        if new_address is not None:
+            bits |= MREMAP_MAYMOVE | MREMAP_FIXED
+        args = (self.mm, address, length, new_length, bits, new_address or 0)
+        return self._check(self._run(mremap, *args), "mremap")
+
     def brk(self, address: int = 0) -> int:
         """Moves the end of the heap to `address` if that can be; where it is then."""
-        return int(self._run(mmap.do_brk, self.mm, address))
+        return int(self._run(brk, self.mm, address))
 
     def set_mempolicy(self, mode: str, nodes: Sequence[int] = (), flags: int = 0) -> None:
         """Where its pages should come from: one of MODES, and nodes for it."""

@@ -31,7 +31,7 @@ from .layout import (
 from .madvise import do_madvise
 from .mbind import MPOL_MF_MOVE, do_mbind
 from .mempolicy import set_mempolicy
-from .mlock import do_mlock, do_munlock
+from .mlock import MCL_CURRENT, do_mlock, do_mlockall, do_munlock, do_munlockall
 from .mm_struct import (
     NR_OPEN,
     TASK_EXIT_CODE,
@@ -43,11 +43,11 @@ from .mm_struct import (
     VM_LOCKED,
     VMA_FLAGS,
 )
-from .mmap import MAP_ANONYMOUS, MAP_NONBLOCK, MAP_POPULATE, do_brk, do_mmap
+from .mmap import MAP_ANONYMOUS, MAP_NONBLOCK, MAP_POPULATE, do_mmap
 from .move_pages import move_pages
 from .mprotect import do_mprotect
 from .munmap import do_munmap
-from .populate import mm_populate
+from .populate import brk, mm_populate, mremap, populate_all
 from .signals import death_of
 from .vma import find_vma, vma_va, vma_word
 
@@ -79,6 +79,9 @@ class ProcessCalls:
             "MADVISE": self._madvise,
             "MLOCK": self._mlock,
             "MUNLOCK": self._munlock,
+            "MLOCKALL": self._mlockall,
+            "MUNLOCKALL": self._munlockall,
+            "MREMAP": self._mremap,
             "BRK": self._brk,
             "MBIND": self._mbind,
             "SET_MEMPOLICY": self._set_mempolicy,
@@ -160,9 +163,23 @@ class ProcessCalls:
     def _munlock(self, cpu: int, task: int, a: int) -> Answer:
         return _result(do_munlock(self.m, cpu, self._mm(task), self.m[a], self.m[a + 1]))
 
+    def _mlockall(self, cpu: int, task: int, a: int) -> Answer:
+        mm = self._mm(task)
+        rc = do_mlockall(self.m, cpu, mm, self.m[a])
+        if rc == 0 and self.m[a] & MCL_CURRENT:
+            populate_all(self.m, cpu, mm)
+        return _result(rc)
+
+    def _munlockall(self, cpu: int, task: int, a: int) -> Answer:  # noqa: ARG002
+        return _result(do_munlockall(self.m, cpu, self._mm(task)))
+
+    def _mremap(self, cpu: int, task: int, a: int) -> Answer:
+        addr, old_len, new_len, flags, new = (self.m[a + n] for n in range(5))
+        return _result(mremap(self.m, cpu, self._mm(task), addr, old_len, new_len, flags, new))
+
     def _brk(self, cpu: int, task: int, a: int) -> Answer:
         m, mm = self.m, self._mm(task)
-        return do_brk(m, cpu, mm, m[a]), 0
+        return brk(m, cpu, mm, m[a]), 0
 
     def _set_mempolicy(self, cpu: int, task: int, a: int) -> Answer:  # noqa: ARG002
         mode = self.m[a]

@@ -39,6 +39,7 @@ from .mmzone import (
     MAX_NR_ZONES,
     ND_VM_STAT,
     NR_FILE_PAGES,
+    NR_SHMEM,
     NR_SLAB_RECLAIMABLE,
     Z_FREE_PAGES,
     ZONE_WORDS,
@@ -74,7 +75,8 @@ def guessed_free_pages(m: memoryview) -> int:
             nd = (va - PAGE_OFFSET) >> 3
             for zid in range(MAX_NR_ZONES):
                 free += m[nd + zid * ZONE_WORDS + Z_FREE_PAGES]
-            free += m[nd + ND_VM_STAT + NR_FILE_PAGES]
+            # shared memory can only be swapped out
+            free += m[nd + ND_VM_STAT + NR_FILE_PAGES] - m[nd + ND_VM_STAT + NR_SHMEM]
             free += m[nd + ND_VM_STAT + NR_SLAB_RECLAIMABLE]
     return free
 

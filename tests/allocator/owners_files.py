@@ -19,6 +19,7 @@ from allocator.mmzone import (
     ND_VM_STAT,
     NR_FILE_DIRTY,
     NR_FILE_PAGES,
+    NR_SHMEM,
     NR_WRITEBACK,
     NR_ZONE_WRITE_PENDING,
     Z_VM_STAT,
@@ -165,6 +166,8 @@ class FileOperations(World):
                 kernel.m[stat + ND_VM_STAT + item]
                 for item in (NR_FILE_PAGES, NR_FILE_DIRTY, NR_WRITEBACK)
             ]
+            # shared memory is counted here as well; frame rules look after its number
+            counted[0] -= kernel.m[stat + ND_VM_STAT + NR_SHMEM]
             assert counted == [len(here), dirty, writeback], f"node {node.nid}"
             pending = sum(
                 kernel.m[stat + zid * ZONE_WORDS + Z_VM_STAT + NR_ZONE_WRITE_PENDING]

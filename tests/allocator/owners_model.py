@@ -77,6 +77,8 @@ class World:
         "huge": 1,
         "move": 3,
         "bind": 2,
+        "remap": 3,
+        "lock_all": 1,
         "stray": 1,
         "refused": 2,
         "new": 1,
@@ -338,6 +340,42 @@ class World:
             nodes = [node.nid for node in self.kernel.nodes]
             nodes = [] if mode == "default" else self.random.sample(nodes, len(nodes) // 2 or 1)
             shadow.process.mbind(run[0] * PAGE, len(run) * PAGE, mode, nodes)
+
+    def op_remap(self) -> None:
+        """A run of pages of one anonymous area goes elsewhere, longer or shorter than it was."""
+        shadow = self.someone()
+        run = self.some_pages(shadow)
+        room = self.random.randrange(1, self.AREA)
+        if not run or any(type(shadow.pages[page]) is not MappedPage for page in run):
+            return
+        if sum(len(s.pages) for s in self.shadows) + room > self.MAX_PAGES:
+            return
+        start = shadow.process.mmap(room * PAGE, "-")
+        old, new = len(run) * PAGE, room * PAGE
+        try:
+            shadow.process.mremap(run[0] * PAGE, old, new, new_address=start)
+        except SystemCallError as refusal:
+            if refusal.errno != errno.EFAULT:
+                raise
+            # the pages are of several areas; what was too long has gone before that was seen
+            for page in run[room:]:
+                del shadow.pages[page]
+            return
+        moved = [shadow.pages.pop(page) for page in run]
+        last = moved[-1]
+        moved += [MappedPage(last.prot, {}, last.locked) for _ in range(len(run), room)]
+        for i in range(room):
+            shadow.pages[start // PAGE + i] = moved[i]
+
+    def op_lock_all(self) -> None:
+        """All of a small process is locked for a moment."""
+        shadow = self.someone()
+        plain = all(type(mapped) is MappedPage for mapped in shadow.pages.values())
+        if plain and len(shadow.pages) < 2 * self.AREA:
+            shadow.process.mlockall()
+            shadow.process.munlockall()
+            for mapped in shadow.pages.values():
+                mapped.locked = False
 
     def op_stray(self) -> None:
         """An access that no area allows: the process dies of it, and nobody else."""

@@ -105,3 +105,74 @@ def test_unmapping_and_exit_leave_no_locked_page() -> None:
     proc.munmap(start, 8 * PAGE)
     assert settle(proc.kernel) == free
     sound(proc.kernel)
+
+
+def test_all_of_a_process_is_locked_and_unlocked() -> None:
+    proc = process()
+    start = proc.mmap(8 * PAGE)
+    proc.mmap(3 * PAGE, "-")
+    proc.mlockall()
+    assert proc.counters["anon"] == 8
+    assert proc.counters["locked"] == 11
+    later = proc.mmap(2 * PAGE)
+    assert proc.page(later) is None
+    proc.munlockall()
+    assert proc.counters["locked"] == 0
+    proc.kernel.lru_add_drain_all()
+    page = proc.page(start)
+    assert page is not None
+    assert not page.flags & (PG_MLOCKED | PG_UNEVICTABLE)
+    sound(proc.kernel)
+
+
+def test_what_comes_later_is_locked_as_it_comes() -> None:
+    proc = process()
+    early = proc.mmap(2 * PAGE)
+    proc.mlockall(current=False, future=True)
+    assert proc.page(early) is None
+    proc.mmap(4 * PAGE)
+    heap = proc.brk()
+    proc.brk(heap + 3 * PAGE)
+    shared = proc.mmap(2 * PAGE, shared=True)
+    assert proc.counters["locked"] == 9
+    assert proc.counters["anon"] == 7
+    assert proc.counters["shmem"] == 2
+    child = proc.fork()
+    assert child.counters["locked"] == 0
+    child.exit()
+    proc.munlockall()
+    proc.kernel.lru_add_drain_all()
+    page = proc.page(shared)
+    assert page is not None
+    assert not page.flags & PG_MLOCKED
+    proc.mmap(PAGE)
+    assert proc.counters["locked"] == 0
+    sound(proc.kernel)
+
+
+def test_locking_on_fault_waits_for_the_touch() -> None:
+    proc = process()
+    start = proc.mmap(4 * PAGE)
+    proc.mlockall(on_fault=True)
+    assert proc.counters["anon"] == 0
+    proc.write(start, b"x")
+    proc.kernel.lru_add_drain_all()
+    page = proc.page(start)
+    assert page is not None
+    assert page.flags & PG_MLOCKED
+    assert proc.counters["locked"] == 4
+    sound(proc.kernel)
+
+
+def test_locking_everything_has_its_refusals() -> None:
+    proc = process()
+    refused(lambda: proc.mlockall(current=False), "EINVAL")
+    proc.mmap(8 * PAGE)
+    proc.m[proc.mm + MM_RLIM + RLIM_MEMLOCK] = 4 * PAGE
+    refused(proc.mlockall, "ENOMEM")
+    assert proc.counters["locked"] == 0
+    proc.mlockall(current=False, future=True)
+    refused(lambda: proc.mmap(5 * PAGE), "EAGAIN")
+    proc.munlockall()
+    proc.mmap(5 * PAGE)
+    sound(proc.kernel)

@@ -7,6 +7,7 @@ import pytest
 
 from tests.allocator.owners_files import FileOperations
 from tests.allocator.owners_model import World
+from tests.allocator.owners_shared import SharedOperations
 
 TOPOLOGIES = ("1x64M", "2x64M", "4x32M", "2x64M,cpus=2")
 SLICE = 1200
@@ -14,7 +15,7 @@ SLICE = 1200
 LONG = 50_000
 
 
-class Owners(FileOperations, World):
+class Owners(SharedOperations, FileOperations, World):
     """Everything that owners of memory can do."""
 
 

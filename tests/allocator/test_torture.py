@@ -23,6 +23,7 @@ import pytest
 
 from tests.allocator.owners_files import FileOperations
 from tests.allocator.owners_model import World
+from tests.allocator.owners_shared import SharedOperations
 from tests.allocator.torture_hotplug import HotplugOperations
 from tests.allocator.torture_kernel import KernelOperations
 from tests.allocator.torture_pressure import PressureOperations
@@ -34,7 +35,14 @@ WHOLE = 1_000_000 // (len(TOPOLOGIES) * len(SEEDS))
 """Operations of one life: in CI, and in the whole torture."""
 
 
-class Torture(HotplugOperations, KernelOperations, PressureOperations, FileOperations, World):
+class Torture(
+    HotplugOperations,
+    KernelOperations,
+    PressureOperations,
+    SharedOperations,
+    FileOperations,
+    World,
+):
     """All operations at once."""
 
     def check(self) -> None:

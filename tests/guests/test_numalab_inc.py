@@ -8,7 +8,19 @@ from types import ModuleType
 
 import pytest
 
-from allocator import file_calls, gfp, hypercall, layout, madvise, mempolicy, mm_types, mmap, mmzone
+from allocator import (
+    file_calls,
+    gfp,
+    hypercall,
+    layout,
+    madvise,
+    mempolicy,
+    mlock,
+    mm_types,
+    mmap,
+    mmzone,
+    mremap,
+)
 from allocator.boot_image import boot_image
 from allocator.scripts import SCRIPTS
 from allocator.structs import Struct
@@ -102,7 +114,18 @@ def expected(name: str) -> int:
         field = name.removeprefix(f"{prefix}_")
         if name.startswith(f"{prefix}_") and field in struct.fields:
             return 8 * struct[field]
-    for module in (layout, mm_types, mmzone, gfp, mmap, madvise, mempolicy, file_calls):
+    for module in (
+        layout,
+        mm_types,
+        mmzone,
+        gfp,
+        mmap,
+        madvise,
+        mempolicy,
+        mlock,
+        mremap,
+        file_calls,
+    ):
         if hasattr(module, name):
             return from_module(module, name) & U64
     raise AssertionError(f"{name} of numalab.inc has no counterpart in Python")

@@ -79,6 +79,12 @@ def test_a_forked_child_writes_to_pages_of_its_own(name: str) -> None:
         ("HC_MPROTECT, 0, 4096, 0x40", "EINVAL"),
         ("HC_MADVISE, 0, 4096, 99", "EINVAL"),
         ("HC_MLOCK, 0, 4096", "ENOMEM"),
+        ("HC_MLOCKALL, 0", "EINVAL"),
+        ("HC_MLOCKALL, 9", "EINVAL"),
+        ("HC_MREMAP, 0, 4096, 8192, 0, 0", "EFAULT"),
+        ("HC_MREMAP, 4096, 4096, 0, 1, 0", "EINVAL"),
+        ("HC_MREMAP, 4096, 4096, 4096, 2, 0", "EINVAL"),
+        ("HC_MREMAP, 0, 4096, 4096, 3, -4096", "EINVAL"),
         ("HC_MBIND, 0, 4096, 2, 0x8000, 0", "EINVAL"),
         ("HC_SET_MEMPOLICY, 2, 0x8000", "EINVAL"),
         ("HC_MOVE_PAGES, -1, 0, 0, 0", "EINVAL"),
@@ -107,6 +113,37 @@ def test_the_death_of_init_ends_the_machine_with_its_reason(body: str, said: str
     assert stop.kind == "fault"
     assert said in stop.message
     assert "Attempted to kill init" in stop.message
+
+
+def test_shared_memory_is_shared_across_a_fork_and_a_move() -> None:
+    body = """
+    hypercall HC_MLOCKALL, MCL_FUTURE
+    jnz bad
+    hypercall HC_MMAP, 0, 8192, 3, MAP_SHARED | MAP_ANONYMOUS, -1, 0
+    jnz bad
+    mov rbx, rax
+    hypercall HC_MUNLOCKALL
+    mov qword ptr [rbx + 4096], 5
+    hypercall HC_FORK
+    jnz bad
+    test rax, rax
+    jz child
+    hypercall HC_WAIT, -1
+    cmp qword ptr [rbx + 4096], 6
+    jne bad
+    print "the child's word"
+    exit 0
+child:
+    hypercall HC_MREMAP, rbx, 8192, 16384, MREMAP_MAYMOVE, 0
+    jnz bad
+    cmp qword ptr [rax + 4096], 5
+    jne bad
+    inc qword ptr [rax + 4096]
+    hypercall HC_EXIT_PROCESS, 0
+bad: exit 1
+"""
+    stop, text, _ = run(body)
+    assert (stop.kind, stop.code, text) == ("exit", 0, "the child's word")
 
 
 def test_code_that_never_asked_for_a_process_faults_as_before() -> None:
