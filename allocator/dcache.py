@@ -20,6 +20,7 @@ from .flatfs import (
     flatfs_shrink,
     names_equal,
     new_record,
+    orphan_record,
     read_inode,
     write_inode,
 )
@@ -31,7 +32,6 @@ from .fs import (
     DENTRY_INODE,
     DENTRY_LRU,
     DENTRY_NAME,
-    EBUSY,
     ENOENT,
     ENOMEM,
     ENOSPC,
@@ -51,6 +51,7 @@ from .fs import (
     INODE_LRU,
     INODE_MAPPING,
     INODE_MODE,
+    INODE_NLINK,
     INODE_SB_LIST,
     INODE_STATE,
     INODE_WRITECOUNT,
@@ -245,27 +246,48 @@ def open_file(m: memoryview, cpu: int, name: int, mode: int, create: bool) -> in
 
 
 def unlink(m: memoryview, cpu: int, name: int) -> int:
-    """Ends a file that nobody has open: 0, -EROFS, -ENOENT, -EBUSY or -ENOMEM. Hot.
+    """Takes a file its name: 0, -EROFS, -ENOENT or -ENOMEM. Hot (vfs_unlink, d_delete).
 
-    Its pages are dropped unwritten, its blocks and its record on the disk are free.
+    A file that nobody has open ends here. Another one lives on without a name until the last who
+    has it open or mapped lets go (`end_unlinked`); its record on the disk is an orphan's meanwhile.
     """
     if is_read_only(m):
         return -EROFS
     dentry = lookup(m, cpu, name, False)
     if dentry < 0:
         return dentry
-    if m[dentry + DENTRY_COUNT] > 1:
-        dput(m, dentry)
-        return -EBUSY
-    m[dentry + DENTRY_COUNT] = 0
     inode = (m[dentry + DENTRY_INODE] - PAGE_OFFSET) >> 3
+    m[inode + INODE_NLINK] = 0
+    m[dentry + DENTRY_COUNT] -= 1
+    node = dentry + DENTRY_CHILD
+    list_del(m, node)
+    list_init(m, node)
+    m[super_block(m) + SB_NR_DENTRY] -= 1
+    if m[dentry + DENTRY_COUNT] == 0:
+        end_unlinked(m, cpu, dentry)
+    else:
+        orphan_record(m, inode)
+    return 0
+
+
+def d_unhashed(m: memoryview, dentry: int) -> bool:
+    """True for a name that has been taken from its file. Hot."""
+    return m[dentry + DENTRY_CHILD] == PAGE_OFFSET + (dentry + DENTRY_CHILD << 3)
+
+
+def end_unlinked(m: memoryview, cpu: int, dentry: int) -> None:
+    """Ends a file without a name, which nobody has any more: its pages are dropped unwritten, its
+    blocks and its record on the disk are free. Hot."""
+    sb = super_block(m)
+    inode = (m[dentry + DENTRY_INODE] - PAGE_OFFSET) >> 3
+    list_lru_del(m, (m[sb + SB_DENTRY_LRU] - PAGE_OFFSET) >> 3, dentry + DENTRY_LRU)
+    kmem_cache_free(m, cpu, (m[G_DENTRY_CACHEP] - PAGE_OFFSET) >> 3, dentry)
     truncate_inode_pages(m, cpu, inode + INODE_MAPPING, 0)
     flatfs_shrink(m, inode, 0)
     clear_record(m, m[inode + INODE_INO])
     m[inode + INODE_STATE] = 0
-    d_kill(m, cpu, dentry)
+    m[inode + INODE_COUNT] = 0
     evict(m, cpu, inode)
-    return 0
 
 
 # --- giving up ------------------------------------------------------------------------------------

@@ -11,7 +11,9 @@ Hot: `file` is a word index.
 from __future__ import annotations
 
 from .address_space import AOPS_SHMEM, AS_A_OPS
+from .dcache import d_unhashed, end_unlinked
 from .fs import (
+    DENTRY_COUNT,
     FILE_COUNT,
     FILE_DENTRY,
     FILE_MODE,
@@ -42,4 +44,8 @@ def fput(m: memoryview, cpu: int, file: int) -> None:
         if m[inode + INODE_COUNT] == 0:
             shmem_evict_inode(m, cpu, inode)
         return
-    dput(m, (dentry - PAGE_OFFSET) >> 3)
+    word = (dentry - PAGE_OFFSET) >> 3
+    if m[word + DENTRY_COUNT] == 1 and d_unhashed(m, word):
+        end_unlinked(m, cpu, word)
+    else:
+        dput(m, word)

@@ -35,6 +35,8 @@ NR_DISK_INODES = 1024
 RECORDS_PER_BLOCK = 16
 EXTENT_LENGTH = (1 << EXTENT_SHIFT) - 1
 ALL_USED = -1
+ORPHAN = -1
+"""A record's `nlink` while its file is in use without a name."""
 PREALLOC_MIN = 16
 PREALLOC_MAX = 4096
 
@@ -288,7 +290,7 @@ def write_inode(m: memoryview, inode: int) -> None:
     """Puts size and extents into the record on the disk. Hot."""
     d = disk_inode(m, m[inode + INODE_INO])
     m[d + DI_SIZE] = m[inode + INODE_SIZE]
-    m[d + DI_NLINK] = m[inode + INODE_NLINK]
+    m[d + DI_NLINK] = m[inode + INODE_NLINK] or ORPHAN
     m[d + DI_NR_EXTENTS] = m[inode + INODE_NR_EXTENTS]
     for i in range(MAX_EXTENTS):
         m[d + DI_EXTENTS + i] = m[inode + INODE_EXTENTS + i]
@@ -338,6 +340,14 @@ def new_record(m: memoryview, name: int) -> int:
             fs_changed(m, fs_base(m), d)
             return ino
     return 0
+
+
+def orphan_record(m: memoryview, inode: int) -> None:
+    """Takes the name out of the record of a file in use; the record stays taken. Hot."""
+    write_inode(m, inode)
+    d = disk_inode(m, m[inode + INODE_INO])
+    for i in range(NAME_WORDS):
+        m[d + DI_NAME + i] = 0
 
 
 def clear_record(m: memoryview, ino: int) -> None:

@@ -3,7 +3,8 @@
 
 The table of inodes is believed where it can be true; what follows from it, the bitmap, the count of
 free blocks, and that free blocks are clear, is put right, as a check after a crash does it. So are
-files without a name, which were open when they were removed and whose machine never closed them.
+files without a name, which were open when they were removed and whose machine never closed them
+(orphans).
 A disk that holds nothing at all may be mounted: it will be formatted.
 
 Works on all records at once with NumPy; `disk` is the disk, one row of 512 words a block.
@@ -35,6 +36,7 @@ from .flatfs import (
     EXTENT_LENGTH,
     FLATFS_MAGIC,
     NR_DISK_INODES,
+    ORPHAN,
     RECORDS_PER_BLOCK,
     first_data_block,
 )
@@ -66,6 +68,7 @@ def check_disk(disk: Words, blank_will_do: bool) -> bool:
     records = disk[itable:data].reshape(NR_DISK_INODES, DI_WORDS)
     used = np.zeros(blocks, dtype=np.bool_)
     used[:data] = True
+    records[records[:, DI_NLINK] == ORPHAN] = 0
     names: set[bytes] = set()
     for number in np.flatnonzero(records[:, DI_NLINK]).tolist():
         _check_record(records[number], number + 1, used, names, blocks)

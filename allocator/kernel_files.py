@@ -107,7 +107,8 @@ class KernelFiles(KernelProcess):
         return File(self, self._open(name, MODES[mode], False, cpu), name)
 
     def unlink(self, name: str, cpu: int = 0) -> None:
-        """Ends a file. Raises SystemCallError: ENOENT, EBUSY while it is open or mapped."""
+        """Takes a file its name; it ends when nobody has it open or mapped. Raises SystemCallError:
+        ENOENT, EROFS."""
         with self._named(name, cpu) as at:
             self._file_check(self._run_files(unlink, cpu, at), f"unlink {name!r}")
 
@@ -134,7 +135,7 @@ class KernelFiles(KernelProcess):
         found = {}
         for ino in range(1, NR_DISK_INODES + 1):
             d = disk_inode(m, ino)
-            if m[d + DI_NLINK]:
+            if m[d + DI_NLINK] > 0:
                 words = (unsigned(m[d + DI_NAME + i]) for i in range(NAME_WORDS))
                 raw = b"".join(word.to_bytes(8, "little") for word in words)
                 found[raw.split(b"\0")[0].decode("utf-8", "replace")] = m[d + DI_SIZE]

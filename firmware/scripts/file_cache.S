@@ -6,7 +6,7 @@
 # the disk. fsync does, in modelled nanoseconds. Reading it back takes none: the pages are there.
 # Mapped shared, the same pages appear at an address; what is written there is in the file, what is
 # written to the file is there. Mapped private, a page becomes the process's own when it is written.
-# A shorter file has lost its pages, a name in use cannot be removed.
+# A shorter file has lost its pages; one without a name lives as long as it is mapped.
 #
 # Exit code 0: everything as it should be. 1: something was not.
 
@@ -107,22 +107,23 @@ _start:
     jne     broken
     print   "cut and made longer: zeroes where it was cut\n"
 
-    # A name in use stays.
-    hypercall HC_MUNMAP, r14, SIZE
-    jnz     refused
-    hypercall HC_MUNMAP, rbp, SIZE
-    jnz     refused
+    # The name goes at once, the file when nobody has it any more.
+    mov     r8, r14                         # R8 = the shared mapping
     lea     r14, [rip + name]
-    hypercall HC_UNLINK, r14, 5
-    cmp     rdx, EBUSY
-    jne     broken
-    hypercall HC_CLOSE, r12
-    jnz     refused
     hypercall HC_UNLINK, r14, 5
     jnz     refused
     hypercall HC_OPEN, r14, 5, O_RDONLY
     cmp     rdx, ENOENT
     jne     broken
+    hypercall HC_CLOSE, r12
+    jnz     refused
+    cmp     qword ptr [r8 + 3 * PAGE_SIZE], 3 * PAGE_SIZE
+    jne     broken
+    print   "no name, but mapped: it lives\n"
+    hypercall HC_MUNMAP, r8, SIZE
+    jnz     refused
+    hypercall HC_MUNMAP, rbp, SIZE
+    jnz     refused
     hypercall HC_READ, r12, r13, 8, 0
     cmp     rdx, EBADF
     jne     broken

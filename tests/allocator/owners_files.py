@@ -132,6 +132,7 @@ class FileOperations(World):
         """One short file, too."""
         super().set_up()
         self.files: list[FileModel] = []
+        self.nameless: list[FileModel] = []
         self.kernel.create_file("first", 3 * PAGE).close()
         self.kernel.unlink("first")
 
@@ -148,6 +149,8 @@ class FileOperations(World):
         while self.files:
             self.verify(self.files[-1])
             self.forget(self.files[-1])
+        self.close_nameless()
+        assert not self.nameless
         super().end()
 
     def check(self) -> None:
@@ -156,7 +159,9 @@ class FileOperations(World):
         kernel = self.kernel
         for cpu in range(kernel.nr_cpus):
             kernel.fold_vm_stats(cpu)
-        pages = [page for model in self.files for page in model.file.pages.values()]
+        pages = [
+            page for model in (*self.files, *self.nameless) for page in model.file.pages.values()
+        ]
         for node in kernel.nodes:
             here = [page.flags for page in pages if page.nid == node.nid]
             dirty = sum(flags & PG_DIRTY != 0 for flags in here)
@@ -185,10 +190,18 @@ class FileOperations(World):
         assert model.file.read(-1, 0) == bytes(expected)
 
     def forget(self, model: FileModel) -> None:
-        """A file ends."""
-        model.file.close()
+        """A file loses its name; one that is mapped stays open until it is not."""
         self.kernel.unlink(model.file.name)
         self.files.remove(model)
+        self.nameless.append(model)
+        self.close_nameless()
+
+    def close_nameless(self) -> None:
+        """Files without a name that nobody maps any more end."""
+        for model in [model for model in self.nameless if not self.is_mapped(model)]:
+            self.verify(model)
+            model.file.close()
+            self.nameless.remove(model)
 
     def is_mapped(self, model: FileModel) -> bool:
         """True if any process maps the file."""
@@ -285,9 +298,9 @@ class FileOperations(World):
         self.kernel.drop_caches(self.random.choice([1, 2, 3]))
 
     def op_file_end(self) -> None:
-        """A file that nobody maps ends."""
-        if self.files:
+        """A file ends, or lives on without a name as long as it is mapped."""
+        self.close_nameless()
+        if self.files and len(self.nameless) < MAX_FILES:
             model = self.random.choice(self.files)
-            if not self.is_mapped(model):
-                self.verify(model)
-                self.forget(model)
+            self.verify(model)
+            self.forget(model)

@@ -15,11 +15,10 @@ from allocator.dcache import (
     unlink,
 )
 from allocator.file_table import fput
-from allocator.flatfs import NR_DISK_INODES, new_record
+from allocator.flatfs import DS_FREE, NR_DISK_INODES, fs_base, new_record
 from allocator.flusher import sync_inodes
 from allocator.fs import (
     DENTRY_COUNT,
-    EBUSY,
     ENOENT,
     ENOSPC,
     INODE_COUNT,
@@ -28,6 +27,7 @@ from allocator.fs import (
     SB_NR_DENTRY,
     SB_NR_INODES,
     dput,
+    file_inode,
     get_file,
 )
 from allocator.gfp import GFP_KERNEL, GFP_NOFS
@@ -120,14 +120,25 @@ def test_an_inode_with_clean_pages_loses_them_first() -> None:
     assert prune_icache(m, 0, 0, 1) == 1
 
 
-def test_a_file_ends_when_nobody_has_it_open() -> None:
+def test_a_file_loses_its_name_at_once_and_ends_when_nobody_has_it_open() -> None:
     disk = Disk()
     m = disk.m
+    free = m[fs_base(m) + DS_FREE]
     file = disk.file("f", b"x" * 9000)
-    assert unlink(m, 0, disk.name("f")) == -EBUSY
-    fput(m, 0, file)
     assert unlink(m, 0, disk.name("f")) == 0
     assert unlink(m, 0, disk.name("f")) == -ENOENT
+    other = disk.file("f", b"another")
+    assert file_inode(m, file) != file_inode(m, other)
+    sync_inodes(m, 0)
+    prune_dcache(m, 0, 0, 9)
+    assert disk.read(file, 0, 9000) == b"x" * 9000
+    assert disk.read(other, 0, 9) == b"another"
+    fput(m, 0, file)
+    assert disk.read(other, 0, 9) == b"another"
+    fput(m, 0, other)
+    assert unlink(m, 0, disk.name("f")) == 0
+    assert unlink(m, 0, disk.name("f")) == -ENOENT
+    assert m[fs_base(m) + DS_FREE] == free
     assert counts(disk) == (0, 0)
     again = disk.open("f")
     assert disk.read(again, 0, 9) == b""

@@ -80,6 +80,21 @@ def test_what_is_written_back_is_in_the_file_and_what_is_dirty_is_not(disk: Path
     assert b"through a mapping" not in disk.read_bytes()
 
 
+def test_what_had_no_name_when_the_power_went_is_gone(disk: Path) -> None:
+    kernel = machine_with(disk)
+    file = kernel.create_file("f", data=b"x" * 9000)
+    kernel.unlink("f")
+    file.fsync()
+    assert kernel.machine is not None
+    assert kernel.machine.host_disk is not None
+    kernel.machine.host_disk.detach()
+    assert b"xxxx" in disk.read_bytes()
+    later = machine_with(disk)
+    assert later.files == {}
+    later.create_file("all of it", 7 * MIB).close()
+    assert later.open_file("all of it").read() == bytes(7 * MIB)
+
+
 def test_free_space_is_what_the_file_says_it_is(disk: Path) -> None:
     kernel = machine_with(disk)
     with refused(errno.ENOSPC):

@@ -308,6 +308,7 @@ def test_file_cache_uses_the_disk_when_it_must_and_only_then(name: str) -> None:
         "mapped shared: one page, two ways to it",
         "mapped private: a written page is its own",
         "cut and made longer: zeroes where it was cut",
+        "no name, but mapped: it lives",
         "gone",
     ]
 
