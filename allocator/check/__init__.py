@@ -31,6 +31,7 @@ from . import (  # noqa: F401  (each module registers its rules)
     owner_rules,
     page_ext_rules,
     pcp_lists,
+    shmem_rules,
     swap_rules,
     zone_rules,
 )

@@ -13,22 +13,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ..address_space import AS_I_PAGES, AS_NRPAGES, SWAP_INFO_WORDS
-from ..fs import INODE, INODE_MAPPING, INODE_SB_LIST
-from ..kernel_base import DAMAGE
+from ..address_space import SWAP_INFO_WORDS
 from ..layout import (
     G_MM_INIT_DONE,
     G_NR_SWAP_PAGES,
     G_NR_SWAPFILES,
-    G_SHMEM_INODES,
     G_SWAP_INFO,
     G_SWAP_SLOTS,
     G_TOTAL_SWAP_PAGES,
 )
 from ..mm_inline import PG_SWAPCACHE
 from ..mm_types import P_PRIVATE, PG_SLAB, PG_SWAPBACKED
-from ..page_cache import next_cached
-from ..shmem import SHMEM_SWAPPED, radix_to_swp_entry
 from ..swap_map import (
     SC_CUR,
     SC_N_RET,
@@ -50,9 +45,8 @@ from ..swap_map import (
     SWP_USED,
 )
 from ..swapops import MAX_SWAPFILES, SWP_OFFSET_MASK, SWP_TYPE_SHIFT
-from ..truncate import LAST_INDEX
-from ..xarray import xa_load
 from .registry import register
+from .shmem_rules import shared_slots
 
 if TYPE_CHECKING:
     from .context import Check
@@ -61,10 +55,9 @@ if TYPE_CHECKING:
 
 RULES = {
     "swap-info": "every swap area's map is in RAM and its numbers fit together",
-    "swap-count": "a slot is counted once for every page-table entry that names it, or is shared's",
+    "swap-count": "a slot is counted once for every page-table (or shared) entry that names it",
     "swap-cached": "a slot has SWAP_HAS_CACHE just for a page of the swap cache or a CPU's own",
     "swap-pages": "the numbers of free and of all slots are those of the areas",
-    "shmem-inode": "an inode of shared memory counts its pages and its slots as they are",
     "swap-entry": "a page-table entry or a page of the swap cache names a slot of an area in use",
 }
 PTE_OFFSET_MASK = (1 << 50) - 1
@@ -100,51 +93,6 @@ def named_slots(check: Check) -> Ids:
     values = maps.values[maps.swapped & ~maps.huge]
     kind, offset = values >> 59 & 31, ~values >> 9 & PTE_OFFSET_MASK
     return np.asarray((kind << SWP_TYPE_SHIFT | offset)[kind < MAX_SWAPFILES], dtype=np.int64)
-
-
-def shared_slots(check: Check) -> Ids:
-    """Swap entries that the xarrays of shared memory hold."""
-    m = check.m
-    found: list[int] = []
-    if not m[G_SHMEM_INODES]:
-        return np.array(found, dtype=np.int64)
-    at, seen = m[G_SHMEM_INODES], set[int]()
-    while True:
-        node = check.structure(at, 2)
-        if node == G_SHMEM_INODES:
-            return np.array(found, dtype=np.int64)
-        inode = node - INODE_SB_LIST
-        if node < 0 or node in seen or not check.is_ram(inode, INODE.words):
-            check.add("shmem-inode", "shared memory", "its list is broken", G_SHMEM_INODES)
-            return np.array(found, dtype=np.int64)
-        seen.add(node)
-        found += _inode_slots(check, inode)
-        at = m[node]
-
-
-def _inode_slots(check: Check, inode: int) -> list[int]:
-    """The swap entries of one inode, whose counters must be those of its xarray."""
-    m = check.m
-    mapping = inode + INODE_MAPPING
-    pages = 0
-    entries: list[int] = []
-    try:
-        index = next_cached(m, mapping, 0, LAST_INDEX)
-        while index >= 0 and pages + len(entries) <= check.frames.size + (1 << 21):
-            entry = xa_load(m, mapping + AS_I_PAGES, index)
-            if entry & 1:
-                entries.append(radix_to_swp_entry(entry))
-            else:
-                pages += 1
-            index = next_cached(m, mapping, index + 1, LAST_INDEX)
-    except DAMAGE:
-        check.add("shmem-inode", "shared memory", "an inode's xarray is broken", inode)
-        return entries
-    said = m[mapping + AS_NRPAGES], m[inode + SHMEM_SWAPPED]
-    if said != (pages, len(entries)):
-        text = f"an inode counts {said[0]} pages and {said[1]} in swap, it has {pages} and "
-        check.add("shmem-inode", "shared memory", f"{text}{len(entries)}", inode)
-    return entries
 
 
 def cached_slots(check: Check) -> Ids:
