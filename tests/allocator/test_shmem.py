@@ -9,6 +9,7 @@ from allocator.check import check_frames
 from allocator.check.context import Check
 from allocator.check.lru_rules import node_counter
 from allocator.errors import ProcessKilled, SystemCallError
+from allocator.inspect.meminfo import meminfo_kb
 from allocator.inspect.owner import Owners
 from allocator.kernel import Kernel
 from allocator.layout import G_COMMITTED_AS, G_SHMEM_INODES, PAGE_OFFSET
@@ -21,6 +22,7 @@ from allocator.swapops import swp_entry
 from tests.allocator.machines import boot
 
 PAGE = 4096
+SIGBUS = 7
 MIB = 1 << 20
 
 
@@ -153,6 +155,22 @@ def test_its_whole_size_is_committed_once_or_page_by_page(kernel: Kernel, init: 
     assert m[G_COMMITTED_AS] == start + 3
     init.exit()
     assert m[G_COMMITTED_AS] == start
+
+
+def test_an_area_that_grows_does_not_make_its_memory_grow(kernel: Kernel, init: Process) -> None:
+    area = init.mmap(2 * PAGE, shared=True)
+    grown = init.mremap(area, 2 * PAGE, 4 * PAGE, may_move=True)
+    init.write(grown + PAGE, b"x")
+    with pytest.raises(ProcessKilled) as death:
+        init.write(grown + 2 * PAGE, b"x")
+    assert death.value.signal == SIGBUS
+
+
+def test_meminfo_shows_it(kernel: Kernel, init: Process) -> None:
+    init.touch(init.mmap(25 * PAGE, shared=True), 25 * PAGE)
+    for cpu in range(kernel.nr_cpus):
+        kernel.fold_vm_stats(cpu)
+    assert meminfo_kb(kernel.m, kernel.memory)["Shmem"] == 100
 
 
 def test_what_linux_refuses_is_refused(kernel: Kernel, init: Process) -> None:

@@ -59,6 +59,7 @@ def kernel_part() -> None:
     m[CPU_BLOCKS + CPU_CURRENT] = va_of_word(process.task)
     gfp = GFP_HIGHUSER_MOVABLE | GFP_ZERO_BIT
     rows: dict[str, list[float]] = {"alloc": [], "fault": [], "copy": [], "unmap": []}
+    rows |= {"shared": [], "again": [], "move": []}
     for _ in range(ROUNDS):
         got: list[int] = []
 
@@ -93,10 +94,28 @@ def kernel_part() -> None:
             do_munmap(m, 0, mm, start, PAGES * 4096)
 
         rows["unmap"].append(per_page(unmap))
+        area = process.mmap(PAGES * 4096, shared=True)
+        rows["shared"].append(per_page(lambda area=area: touch(area)))  # type: ignore[misc]
+        child = process.fork()
+        rows["again"].append(
+            per_page(lambda area=area, task=child.task: touch(area, task))  # type: ignore[misc]
+        )
+        child.exit()
+        process.wait()
+        target = process.mmap(PAGES * 4096)
+
+        def move(area: int = area, target: int = target) -> None:
+            process.mremap(area, PAGES * 4096, PAGES * 4096, new_address=target)
+
+        rows["move"].append(per_page(move))
+        process.munmap(target, PAGES * 4096)
     line("allocation of a cleared page", rows["alloc"])
     line("demand fault, anonymous (do_page_fault)", rows["fault"])
     line("copy on write (do_page_fault)", rows["copy"])
     line("munmap", rows["unmap"])
+    line("demand fault, shared anonymous, new page", rows["shared"])
+    line("the same page, another process", rows["again"])
+    line("mremap", rows["move"])
 
 
 def guest_part() -> None:
