@@ -52,14 +52,17 @@ MIN_BLOCKS = 128
 """The smallest disk that is worth a file system: 512 KiB, the half of it for files."""
 
 
-def check_disk(disk: Words, blank_will_do: bool) -> bool:
+def check_disk(disk: Words, blank_will_do: bool, touched: Flags | None = None) -> bool:
     """Makes what the disk says about its files consistent: True if it holds a file system, False
-    if it is blank. Raises ImageError for anything else; then nothing has been changed."""
+    if it is blank. `touched` marks the blocks that may hold anything but zeroes (None: all).
+
+    Raises ImageError for anything else; then nothing has been changed.
+    """
     blocks = len(disk)
     if blocks < MIN_BLOCKS:
         raise ImageError(f"{blocks} blocks are too few for a file system ({MIN_BLOCKS})")
     if disk[0, DS_MAGIC] != FLATFS_MAGIC:
-        if blank_will_do and not disk.any():
+        if blank_will_do and not len(_dirty(disk, touched)):
             return False
         raise ImageError("there is no file system of numalab's on it")
     data = first_data_block(blocks)
@@ -73,8 +76,18 @@ def check_disk(disk: Words, blank_will_do: bool) -> bool:
     for number in np.flatnonzero(records[:, DI_NLINK]).tolist():
         _check_record(records[number], number + 1, used, names, blocks)
     records[records[:, DI_NLINK] == 0] = 0
-    _put_right(disk, used, itable)
+    _put_right(disk, used, itable, touched)
     return True
+
+
+def _dirty(disk: Words, among: Flags | None) -> npt.NDArray[np.int64]:
+    """The blocks that hold something, ascending, of those in `among` (None: all)."""
+    blocks = np.arange(len(disk)) if among is None else np.flatnonzero(among)
+    found = [np.zeros(0, dtype=np.int64)]
+    for at in range(0, len(blocks), 4096):
+        some = blocks[at : at + 4096]
+        found.append(some[disk[some].any(axis=1)])
+    return np.concatenate(found)
 
 
 def _check_super(block: Words, blocks: int, data: int) -> None:
@@ -119,14 +132,10 @@ def _check_record(record: Words, ino: int, used: Flags, names: set[bytes], block
     record[DI_EXTENTS + count : DI_EXTENTS + MAX_EXTENTS] = 0
 
 
-def _put_right(disk: Words, used: Flags, itable: int) -> None:
+def _put_right(disk: Words, used: Flags, itable: int, touched: Flags | None) -> None:
     """Bitmap and count say what the records say, and what is free is clear."""
     bits = np.ones((itable - 1) << 15, dtype=np.bool_)
     bits[: len(used)] = used
     disk[1:itable] = np.packbits(bits, bitorder="little").view(np.int64).reshape(-1, 512)
     disk[0, DS_FREE] = int((~used).sum())
-    free = np.flatnonzero(~used)
-    for at in range(0, len(free), 4096):
-        some = free[at : at + 4096]
-        dirty = some[disk[some].any(axis=1)]
-        disk[dirty] = 0
+    disk[_dirty(disk, ~used if touched is None else touched & ~used)] = 0

@@ -50,20 +50,26 @@ def attach_host_disk(machine: Machine, path: str | PathLike[str], read_only: boo
         machine.host_disk.detach()
     file = StorageFile(path, read_only)
     blocks = file.size >> 12
-    start = m[G_STORAGE_START] >> 9
+    start, room = m[G_STORAGE_START] >> 9, m[G_STORAGE_WORDS] >> 9
     try:
-        if blocks > m[G_STORAGE_WORDS] >> 9:
-            room = m[G_STORAGE_WORDS] << 3
-            raise InputError(f"{file.path}: {file.size:,} bytes are more than {room:,} of storage")
+        if blocks > room:
+            most = room << 12
+            raise InputError(f"{file.path}: {file.size:,} bytes are more than {most:,} of storage")
+        import numpy as np
+
         from .flatfs_check import check_disk
 
         try:
             file.load(memory, start << 12)
-            check_disk(memory.rows[start : start + blocks], not read_only)
+            touched = np.zeros(blocks, dtype=np.bool_)
+            for begin, end in memory.touched(start << 12, start + blocks << 12):
+                touched[(begin >> 12) - start : (end >> 12) - start] = True
+            check_disk(memory.rows[start : start + blocks], not read_only, touched)
         except ImageError as error:
             raise ImageError(f"{file.path}: {error}") from None
     except BaseException:
-        memory.rows[start : start + blocks] = 0
+        for begin, end in memory.touched(start << 12, start + min(blocks, room) << 12):
+            memory.rows[begin >> 12 : end >> 12] = 0
         file.close()
         raise
     m[G_DISK_BLOCKS] = blocks

@@ -79,7 +79,8 @@ class StorageFile:
         it cannot be read."""
         rows = memory.rows
         first = start // PAGE_SIZE
-        rows[first : first + self.size // PAGE_SIZE] = 0
+        for begin, end in memory.touched(start, start + self.size):
+            rows[begin // PAGE_SIZE : end // PAGE_SIZE] = 0
         whole = rows[first : first + self.size // PAGE_SIZE].data.cast("B")
         for begin, end in self._data_runs():
             at = begin
