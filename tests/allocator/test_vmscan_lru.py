@@ -186,7 +186,9 @@ def test_reclaim_waits_when_others_have_isolated_more_than_is_left(
     sc = ScanControl(gfp, kswapd=kswapd)
     assert too_many_isolated(m, nd, file, sc) is too_many
     before = m[G_CLOCK]
-    shrink_inactive_list(m, 0, nd + ND_LRUVEC, 0, sc, LRU_INACTIVE_FILE if file else LRU_INACTIVE_ANON)
+    shrink_inactive_list(
+        m, 0, nd + ND_LRUVEC, 0, sc, LRU_INACTIVE_FILE if file else LRU_INACTIVE_ANON
+    )
     assert m[G_CLOCK] - before == (ISOLATED_WAIT_NS if too_many else 0)
 
 
@@ -195,7 +197,12 @@ def test_who_is_killed_while_waiting_for_isolated_pages_stops_reclaiming() -> No
     lab.m[nd + ND_VM_STAT + NR_ISOLATED_ANON] = 1000
     current = word_of_va(lab.m[CPU_BLOCKS + CPU_CURRENT])
     lab.m[current + TASK_FATAL_SIGNAL] = 1
-    assert shrink_inactive_list(lab.m, 0, nd + ND_LRUVEC, 8, ScanControl(GFP_KERNEL), LRU_INACTIVE_ANON) == 32
+    assert (
+        shrink_inactive_list(
+            lab.m, 0, nd + ND_LRUVEC, 8, ScanControl(GFP_KERNEL), LRU_INACTIVE_ANON
+        )
+        == 32
+    )
 
 
 def test_the_tracepoint_counts_what_was_activated_and_what_was_kept_as_in_use() -> None:
