@@ -18,6 +18,7 @@ from .memmap_scan import (
     KIND_RESERVED,
     KIND_STRAY,
     KIND_TAIL,
+    KIND_TIDY_TAIL,
     KIND_ZERO,
     STRAY_BITS,
 )
@@ -33,6 +34,7 @@ from .mm_types import (
     P_PREV,
     P_PRIVATE,
     PG_RESERVED,
+    TAIL_MAPPING,
 )
 from .spinlock import prefetch
 
@@ -58,9 +60,8 @@ def init_page_range(m: memoryview, pfn: int, end: int, flags: int, counts: int) 
 def scan_pages(
     m: memoryview,
     first: int,
+    pfn: int,
     count: int,
-    counts: memoryview,
-    flags: memoryview,
     ids: memoryview,
     kinds: memoryview,
 ) -> None:
@@ -69,12 +70,10 @@ def scan_pages(
     for i in range(count >> 3):
         id_word = 0
         kind_word = 0
-        flag_word = 0
         for j in range(8):
             prefetch(m, w + AHEAD)
             f = m[w]
             c = m[w + P_COUNTS]
-            counts[(i << 3) + j] = c
             kind = 0
             if c == COUNTS_FREE:
                 kind = KIND_FREE
@@ -90,16 +89,19 @@ def scan_pages(
                 kind |= KIND_FLAGGED
             if m[w + P_MAPPING] | m[w + P_MEMCG]:
                 kind |= KIND_OWNED
-            if m[w + P_NEXT] & 1:
-                kind |= KIND_TAIL
             if f & STRAY_BITS:
                 kind |= KIND_STRAY
+            if m[w + P_NEXT] & 1:
+                kind |= KIND_TAIL | KIND_OWNED
+                if kind == KIND_TIDY_TAIL | KIND_OWNED and w > first:
+                    head = m[w - 8 + P_NEXT]
+                    if not head & 1:
+                        head = VMEMMAP_START + 1 + (pfn - 1 + (i << 3) + j << 6)
+                    if m[w + P_NEXT] == head and m[w + P_MAPPING] == TAIL_MAPPING:
+                        if m[w + P_MEMCG] == 0:
+                            kind = KIND_TIDY_TAIL
             kind_word |= kind << (j << 3)
             id_word |= (f >> 56 & 0xFF) << (j << 3)
-            flag_word |= (f & 0xFFFFFFFF) << ((j & 1) << 5)
-            if j & 1:
-                flags[(i << 2) + (j >> 1)] = flag_word
-                flag_word = 0
             w += 8
         ids[i] = id_word
         kinds[i] = kind_word

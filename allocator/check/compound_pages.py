@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ..deferred_split import TRANSHUGE_PAGE_DTOR
 from ..layout import PAGES_PER_SECTION, VMEMMAP_START
-from ..memmap_scan import KIND_FLAGGED, KIND_TAIL
+from ..memmap_scan import KIND_BUDDY, KIND_FLAGGED, KIND_TAIL, KIND_TIDY_TAIL, KIND_ZERO
 from ..mm_types import (
     COMPOUND_MAPCOUNT_SHIFT,
     COMPOUND_PAGE_DTOR,
@@ -67,11 +67,10 @@ def read_compounds(check: Check) -> Compounds:
     """Verifies all compound pages; who is in one."""
     frames = check.frames
     if not frames.seen & (KIND_FLAGGED | KIND_TAIL):
-        nothing = np.zeros(frames.size, dtype=np.bool_)
-        return Compounds(nothing, nothing)
-    inside = check.free_blocks.covered.copy()
-    inside[check.pcp_pages.pages] = True
-    heads = np.flatnonzero(frames.flagged & ~inside & frames.ram)
+        return Compounds(frames.nowhere(), frames.nowhere())
+    inside = check.listed
+    heads = frames.where(KIND_FLAGGED)
+    heads = heads[~inside[heads] & frames.ram[heads]]
     heads = heads[frames.flags[heads] & PG_HEAD != 0]
     heads = heads[heads % PAGES_PER_SECTION < PAGES_PER_SECTION - 1]
     first = frames.column(heads + 1, P_PREV)
@@ -80,7 +79,7 @@ def read_compounds(check: Check) -> Compounds:
     values = dict(zip(heads[~sane].tolist(), first[~sane].tolist(), strict=True))
     # the order is in the first tail: that frame's bytes are wrong, unless nothing makes it a tail
     for head in heads[~sane][:64].tolist():
-        wrong = head + 1 if frames.tail[head + 1] else head
+        wrong = head + 1 if int(frames.kinds[head + 1]) & KIND_TAIL else head
         offset = P_PREV if wrong != head else P_FLAGS
         pfn = frames.pfn(wrong)
         held = values[head] & MAPCOUNT_MASK
@@ -94,8 +93,9 @@ def read_compounds(check: Check) -> Compounds:
         _check_heads(check, heads, order)
         _check_tails(check, heads, order, tails)
         members[heads] = True
-    stray = np.flatnonzero(frames.tail & ~(tails | inside | frames.buddy))
-    stray = stray[frames.counts[stray] != 0]
+    stray = frames.where(KIND_TAIL)
+    stray = stray[~(tails[stray] | inside[stray] | frames.has(stray, KIND_BUDDY))]
+    stray = stray[~frames.counting(stray, KIND_ZERO)]
     stray, excused = _without_lost_heads(check, stray, insane)
     tails[excused] = True
     members[list(insane)] = True
@@ -168,6 +168,14 @@ def _check_tails(
     fits = at // PAGES_PER_SECTION == owner // PAGES_PER_SECTION
     at, place, owner = at[fits], place[fits], owner[fits]
     tails[at] = True
+    # whose first tail points to it and whose tails are tidy is done
+    first = frames.column(heads + 1, P_NEXT) != VMEMMAP_START + (frames.pfns(heads) << 6) + 1
+    first |= frames.column(heads + 1, P_PREV) >> COMPOUND_MAPCOUNT_SHIFT != -1
+    untidy = np.union1d(heads[first], owner[frames.kinds[at] != KIND_TIDY_TAIL])
+    if not untidy.size:
+        return
+    chosen = np.isin(owner, untidy)
+    at, place, owner = at[chosen], place[chosen], owner[chosen]
     next_ = frames.column(at, P_NEXT)
     right = VMEMMAP_START + (frames.pfns(owner) << 6) + 1
     head_of = dict(zip(at[next_ != right].tolist(), owner[next_ != right].tolist(), strict=True))

@@ -41,7 +41,7 @@ from ..layout import (
     page_va,
     unsigned,
 )
-from ..memmap_scan import KIND_FREE
+from ..memmap_scan import KIND_FREE, KIND_RESERVED
 from ..mm_types import P_COUNTS, PAGE_SHIFT, PG_HWPOISON
 from ..mmzone import (
     MAX_NR_ZONES,
@@ -59,9 +59,9 @@ from ..mmzone import (
 )
 from .compound_pages import Compounds, read_compounds
 from .deferred import Deferred
+from .frames import Frames
 from .free_lists import FreeBlocks, read_blocks
 from .mappings import Mappings, read_mappings
-from .memmap import Frames
 from .page_ext_rules import Guards, ext_column, ext_words, read_guards
 from .pcp_lists import PcpPages, read_pcp
 from .report import LIMIT, Finding, Report
@@ -239,11 +239,14 @@ class Check:
         bad frames."""
         frames = self.frames
         if not self.m[G_MM_INIT_DONE]:
-            return np.zeros(frames.size, dtype=np.bool_)
-        gone = frames.counting(KIND_FREE) | (frames.flags & PG_HWPOISON != 0)
-        gone &= frames.reserved & frames.ram
-        blocks = gone.reshape(-1, PAGEBLOCK_NR_PAGES).all(axis=1)
-        return np.asarray(np.repeat(blocks, PAGEBLOCK_NR_PAGES), dtype=np.bool_)
+            return frames.nowhere()
+        gone = frames.where(KIND_RESERVED)
+        gone = gone[frames.ram[gone]]
+        gone = gone[frames.counting(gone, KIND_FREE) | (frames.flags[gone] & PG_HWPOISON != 0)]
+        whole = np.bincount(gone // PAGEBLOCK_NR_PAGES) == PAGEBLOCK_NR_PAGES
+        offline = np.zeros(frames.size, dtype=np.bool_)
+        offline.reshape(-1, PAGEBLOCK_NR_PAGES)[np.flatnonzero(whole)] = True
+        return offline
 
     @cached_property
     def mappings(self) -> Mappings:
@@ -261,11 +264,18 @@ class Check:
         return read_guards(self)
 
     @cached_property
+    def listed(self) -> npt.NDArray[np.bool_]:
+        """Frames in free blocks or on per-cpu lists."""
+        listed = self.free_blocks.covered.copy()
+        listed[self.pcp_pages.pages] = True
+        return listed
+
+    @cached_property
     def free(self) -> npt.NDArray[np.bool_]:
         """Frames in free blocks, in guard blocks or on per-cpu lists."""
-        free = self.free_blocks.covered | self.guards.covered
-        free[self.pcp_pages.pages] = True
-        return np.asarray(free, dtype=np.bool_)
+        if not self.guards.heads.size:
+            return self.listed
+        return np.asarray(self.listed | self.guards.covered, dtype=np.bool_)
 
     # --- findings ---------------------------------------------------------------------------------
     def _admit(self, rule: str) -> bool:
@@ -311,6 +321,8 @@ class Check:
     ) -> None:
         """Findings about many frames, given by index into the `frames` arrays. `message` is the
         text, or makes it from an index."""
+        if not indices.size:
+            return
         pfns = self.frames.pfns(indices)
         for index, pfn in zip(indices[:LIMIT].tolist(), pfns[:LIMIT].tolist(), strict=True):
             self.add_frame(

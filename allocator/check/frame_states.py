@@ -26,7 +26,15 @@ from ..layout import (
     MEM_CGROUPS,
     PAGE_OFFSET,
 )
-from ..memmap_scan import KIND_BUDDY, KIND_FREE, KIND_ONE, KIND_RESERVED
+from ..memmap_scan import (
+    KIND_BUDDY,
+    KIND_FLAGGED,
+    KIND_FREE,
+    KIND_ONE,
+    KIND_OWNED,
+    KIND_RESERVED,
+    KIND_TAIL,
+)
 from ..mm_types import (
     COUNTS_ONE,
     MAPCOUNT_MASK,
@@ -44,6 +52,7 @@ from ..mm_types import (
 )
 from ..mmzone import MAX_ORDER
 from ..page_owner import EXT_OWNER
+from .frames import EIGHT
 from .page_ext_rules import ext_column
 from .registry import register
 from .report import LIMIT
@@ -80,16 +89,18 @@ def state_of(check: Check, index: int) -> str:
 def check_free(check: Check) -> None:
     """Frames that are free look free: their kind is that of a head or of what lies behind it."""
     frames, free = check.frames, check.free
-    odd = free & (frames.kinds != KIND_FREE)
-    odd &= frames.kinds != KIND_BUDDY
-    suspects = np.flatnonzero(odd)
+    unlike = frames.eights != np.uint64(KIND_FREE * EIGHT)
+    suspects = frames.among(unlike & (free.view(np.uint64) != 0))
+    suspects = suspects[free[suspects]]
+    kinds = frames.kinds[suspects]
+    suspects = suspects[(kinds != KIND_FREE) & (kinds != KIND_BUDDY)]
     if not suspects.size:
         return
     covered = check.free_blocks.covered[suspects]
     covered &= ~np.isin(suspects, check.free_blocks.heads)
     inside = covered | check.guards.covered[suspects]
     inside &= ~np.isin(suspects, check.free_blocks.heads)
-    looks_free = frames.counting(KIND_FREE)[suspects] | frames.buddy[suspects]
+    looks_free = frames.counting(suspects, KIND_FREE) | frames.has(suspects, KIND_BUDDY)
     check.add_frames(
         "free-state",
         suspects[inside & ~looks_free],
@@ -104,7 +115,7 @@ def check_free(check: Check) -> None:
         lambda i: f"{state_of(check, i)} but flags has {int(frames.flags[i]) & 0xFFFFFF:#x} set",
         P_FLAGS,
     )
-    owned = suspects[frames.owned[suspects]]
+    owned = suspects[frames.owned(suspects)]
     mapped = frames.column(owned, P_MAPPING) != 0
     for chosen, name, offset in (
         (owned[mapped], "mapping", P_MAPPING),
@@ -114,7 +125,7 @@ def check_free(check: Check) -> None:
         check.add_frames("free-owner", chosen, texts.__getitem__, offset)
     check.add_frames(
         "free-tail",
-        suspects[covered & frames.tail[suspects]],
+        suspects[covered & frames.has(suspects, KIND_TAIL)],
         lambda i: f"{state_of(check, i)} but says that it is a tail page",
         1,
     )
@@ -125,14 +136,14 @@ def check_counts(check: Check) -> None:
     frames, free = check.frames, check.free
     check.add_frames(
         "refcount-negative",
-        frames.odd[frames.refcount[frames.odd] < 0],
+        frames.odd[frames.odd_counts < 0],
         lambda i: f"refcount is {int(frames.refcount[i])}",
     )
-    kinds = frames.page_type
-    odd = frames.odd[~(free[frames.odd] | frames.buddy[frames.odd] | frames.unborn[frames.odd])]
-    odd = odd[kinds[odd] != MAPCOUNT_MASK]
+    odd, value = frames.odd, frames.odd_counts & MAPCOUNT_MASK
+    used = (value != MAPCOUNT_MASK) & ~free[odd] & ~frames.has(odd, KIND_BUDDY)
+    used &= ~frames.unborn[odd]
+    odd, value = odd[used], value[used]
     if odd.size:
-        value = kinds[odd].astype(np.int64)
         typed = (value & _TYPE_BASE == _TYPE_BASE) & (value | _TYPES == MAPCOUNT_MASK)
         if check.m[G_MM_INIT_DONE]:
             # owner_rules compare mapcounts with the page tables
@@ -140,9 +151,12 @@ def check_counts(check: Check) -> None:
         check.add_frames(
             "page-type",
             odd[~typed],
-            lambda i: f"page_type is {int(kinds[i]):#010x}: neither unmapped nor a known type",
+            lambda i: (
+                f"page_type is {int(frames.page_type[i]):#010x}: neither unmapped nor a known type"
+            ),
         )
-    owned = np.flatnonzero(frames.owned & ~free) if frames.owned.any() else frames.odd[:0]
+    owned = frames.where(KIND_OWNED)
+    owned = owned[~free[owned]]
     if owned.size:
         groups = frames.column(owned, P_MEMCG)
         at = (groups - PAGE_OFFSET) - (MEM_CGROUPS << 3)
@@ -154,9 +168,10 @@ def check_counts(check: Check) -> None:
 def check_reserved(check: Check) -> None:
     """Frames that boot set aside, and frames that are no RAM."""
     frames, free = check.frames, check.free
-    at = np.flatnonzero(frames.reserved & (frames.kinds != KIND_RESERVED | KIND_ONE))
-    odd = frames.ram[at] & ~free[at] & ~frames.buddy[at] & ~check.offline[at]
-    odd &= ~frames.counting(KIND_ONE)[at] | frames.owned[at]
+    at = frames.where(KIND_RESERVED)
+    at = at[frames.kinds[at] != KIND_RESERVED | KIND_ONE]
+    odd = frames.ram[at] & ~free[at] & ~frames.has(at, KIND_BUDDY) & ~check.offline[at]
+    odd &= ~frames.counting(at, KIND_ONE) | frames.owned(at)
     # memory_failure() keeps the reference of a page that it can do nothing about
     odd &= ~((frames.flags[at] & PG_HWPOISON != 0) & (frames.refcount[at] == 2))
     check.add_frames(
@@ -164,12 +179,13 @@ def check_reserved(check: Check) -> None:
         at[odd],
         lambda i: (
             f"reserved but refcount is {int(frames.refcount[i])}, page_type "
-            f"{int(frames.page_type[i]):#010x}{', and it has an owner' if frames.owned[i] else ''}"
+            f"{int(frames.page_type[i]):#010x}"
+            f"{', and it has an owner' if frames.owned(np.array([i]))[0] else ''}"
         ),
     )
     at = np.flatnonzero(~frames.ram)
     counts = frames.counts[at]
-    odd = (counts != 0) & (counts != COUNTS_ONE) | frames.owned[at] | free[at]
+    odd = (counts != 0) & (counts != COUNTS_ONE) | frames.owned(at) | free[at]
     odd |= frames.flags[at] & ~np.uint32(PG_RESERVED) != 0
     check.add_frames("hole-state", at[odd], "no RAM is there, yet its page is in use")
 
@@ -188,16 +204,38 @@ def check_reserved_flags(check: Check) -> None:
         return
     frames = check.frames
     due = promised(check)
-    at = np.flatnonzero(frames.reserved & ~due)
+    at = frames.where(KIND_RESERVED)
+    at = at[~due[at]]
     at = at[frames.ram[at] & ~check.free[at] & ~check.offline[at]]
     check.add_frames("reserved-flag", at, "PG_reserved, but not since boot", P_FLAGS)
-    plain = frames.count_by_zone(frames.unreserved)
+    plain = frames.unreserved_by_zone
     for zone in check.zones:
         if plain[zone.ident] > zone.managed:
-            lost = due & ~(frames.reserved | check.free | frames.unborn)
-            lost &= frames.ids == zone.ident
+            lost = np.flatnonzero(due & ~(check.free | frames.unborn) & (frames.ids == zone.ident))
+            lost = lost[~frames.has(lost, KIND_RESERVED)]
             text = "reserved at boot, but PG_reserved is gone and no zone manages it"
-            check.add_frames("reserved-flag", np.flatnonzero(lost), text, P_FLAGS)
+            check.add_frames("reserved-flag", lost, text, P_FLAGS)
+
+
+def loose_frames(check: Check) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Array indices of the frames of RAM that are on no list, have no reference, and are neither
+    offline nor part of a compound page; and of those among them that are bad."""
+    frames, free = check.frames, check.free
+    some = free.view(np.uint64) != EIGHT
+    for kind in (KIND_ONE, KIND_ONE | KIND_RESERVED):
+        some &= frames.eights != np.uint64(kind * EIGHT)
+    at = frames.among(some)
+    at = at[~free[at] & ~frames.counting(at, KIND_ONE)]
+    at = at[frames.ram[at] & ~check.compounds.members[at]]
+    plain = frames.counting(at, KIND_FREE)
+    loose = plain & ~check.offline[at]
+    odd = np.flatnonzero(~plain)
+    others = at[odd]
+    unlisted = ~frames.has(others, KIND_BUDDY) & ~frames.unborn[others]
+    loose[odd] = (frames.refcount[others] == 0) & unlisted
+    at = at[loose]
+    flagged = at[frames.has(at, KIND_FLAGGED)]
+    return at, flagged[frames.flags[flagged] & PG_HWPOISON != 0]
 
 
 def check_lost(check: Check) -> None:
@@ -205,38 +243,30 @@ def check_lost(check: Check) -> None:
 
     A bad frame without a reference is part of such a block, or one that the allocator has refused
     to hand out: whatever fits."""
-    frames, free = check.frames, check.free
-    loose = frames.counting(KIND_FREE) & ~free & frames.ram & ~check.offline
-    odd = frames.odd
-    unlisted = ~(free[odd] | frames.buddy[odd] | frames.unborn[odd]) & frames.ram[odd]
-    loose[odd] = (frames.refcount[odd] == 0) & unlisted
-    if check.compounds.members.any():
-        loose &= ~check.compounds.members
-    bad = loose & (frames.flags & PG_HWPOISON != 0)
-    runs = misfits(check, loose & ~bad)
-    lost = np.zeros(loose.size, dtype=np.bool_)
-    if bad.any() and runs:
-        for first, stop in misfits(check, loose):
-            lost[first:stop] = True
-    else:
-        lost[:] = True
-    for first, stop in runs:
+    loose, bad = loose_frames(check)
+    runs = misfits(check, np.setdiff1d(loose, bad) if bad.size else loose)
+    lost = [np.arange(start, stop) for start, stop in runs]
+    if bad.size and runs:
+        either = misfits(check, loose)
+        wrong = np.concatenate([np.arange(start, stop) for start, stop in either] or [bad[:0]])
+        lost = [np.intersect1d(run, wrong) for run in lost]
+    for run in lost:
         check.add_frames(
             "frame-lost",
-            first + np.flatnonzero(lost[first:stop]),
+            run,
             "has no reference and is on no list, but lies in no allocated block either",
             P_COUNTS,
         )
 
 
-def misfits(check: Check, loose: npt.NDArray[np.bool_]) -> list[list[int]]:
+def misfits(check: Check, loose: npt.NDArray[np.intp]) -> list[list[int]]:
     """Runs (first, end) of `loose` frames that are not the tails of an allocated plain block."""
-    if not loose.any():
+    if not loose.size:
         return []
     frames, free = check.frames, check.free
-    padded = np.concatenate(([False], loose, [False]))
-    edges = np.flatnonzero(padded[1:] != padded[:-1]).reshape(-1, 2)
-    head, end = edges[:, 0] - 1, edges[:, 1]
+    last = np.concatenate((loose[1:] != loose[:-1] + 1, [True]))
+    first = np.concatenate(([True], last[:-1]))
+    head, end = loose[first] - 1, loose[last] + 1
     size = end - head
     at = np.maximum(head, 0)
     fits = (head >= 0) & (size & (size - 1) == 0) & (size <= 1 << (MAX_ORDER - 1))
@@ -249,7 +279,7 @@ def misfits(check: Check, loose: npt.NDArray[np.bool_]) -> list[list[int]]:
         owned = check.ext_flags[at] & PAGE_EXT_OWNER != 0
         order = ext_column(check, EXT_OWNER)[at] & 0xFFFF
         fits &= ~owned | (np.int64(1) << np.minimum(order, 62) == size)
-    found: list[list[int]] = edges[~fits].tolist()
+    found: list[list[int]] = np.stack((head + 1, end), axis=1)[~fits].tolist()
     return found
 
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ..layout import PAGES_PER_SECTION, va_of_word
+from ..layout import PAGE_OFFSET, PAGES_PER_SECTION
+from ..memmap_scan import KIND_BUDDY, KIND_FLAGGED
 from ..mm_types import P_FLAGS, P_NEXT, P_PRIVATE, PG_HWPOISON
 from ..mmzone import (
     FA_NR_FREE,
@@ -115,7 +116,7 @@ def read_blocks(check: Check) -> FreeBlocks:
     lists = verify_lists(
         check,
         list_heads(check),
-        np.flatnonzero(frames.buddy),
+        frames.where(KIND_BUDDY),
         lambda head: list_name(check, head),
         ("free-list-next", "free-list-prev", "free-list-doubled"),
     )
@@ -145,7 +146,7 @@ def check_heads(check: Check, blocks: FreeBlocks) -> None:
             rule, heads[bad], lambda i: f"{where(i)} but {text.format(value[i])}", offset
         )
 
-    buddy = frames.buddy[heads]
+    buddy = frames.has(heads, KIND_BUDDY)
     check.add_frames(
         "free-list-buddy",
         heads[~buddy],
@@ -161,10 +162,10 @@ def check_heads(check: Check, blocks: FreeBlocks) -> None:
     )
     unaligned = frames.pfns(heads) & ((np.int64(1) << order) - 1) != 0
     add("free-list-align", unaligned, "it is not aligned to that order", P_NEXT)
-    if np.count_nonzero(frames.buddy) > np.count_nonzero(buddy):
-        stale = frames.buddy.copy()
-        stale[heads] = False
-        check.add_frames("free-list-stale", np.flatnonzero(stale), "PageBuddy, but on no free list")
+    all_buddies = frames.where(KIND_BUDDY)
+    if all_buddies.size > np.count_nonzero(buddy):
+        stale = np.setdiff1d(all_buddies, heads)
+        check.add_frames("free-list-stale", stale, "PageBuddy, but on no free list")
 
 
 def check_zone(check: Check, blocks: FreeBlocks) -> None:
@@ -197,12 +198,18 @@ def check_zone(check: Check, blocks: FreeBlocks) -> None:
     check.add_frames("free-list-zone", np.array(sorted(bad), dtype=np.intp), text, P_FLAGS)
 
 
+def bad_frames(check: Check) -> npt.NDArray[np.intp]:
+    """Array indices of the frames with PG_hwpoison."""
+    at = check.frames.where(KIND_FLAGGED)
+    return np.asarray(at[check.frames.flags[at] & PG_HWPOISON != 0], dtype=np.intp)
+
+
 def left_by_soft_offline(check: Check, blocks: FreeBlocks) -> npt.NDArray[np.bool_]:
     """Which blocks soft offline has left on the list of isolated ones: around a bad frame, in a
     pageblock that is not isolated (any more). 4.20 does not count them as free."""
     left = np.zeros(blocks.heads.size, dtype=np.bool_)
     frames = check.frames
-    bad = np.flatnonzero(frames.flags & PG_HWPOISON)
+    bad = bad_frames(check)
     if not bad.size or not blocks.heads.size:
         return left
     block = np.searchsorted(blocks.heads, bad, side="right") - 1
@@ -250,7 +257,7 @@ def check_merged(check: Check, blocks: FreeBlocks) -> None:
     heads, order = blocks.heads[low], blocks.order[low]
     buddy = heads ^ (np.int64(1) << order)
     both = (orders[buddy] == order) & (frames.ids[buddy] == frames.ids[heads])
-    both &= frames.buddy[buddy] & frames.buddy[heads] & (buddy > heads)
+    both &= frames.has(buddy, KIND_BUDDY) & frames.has(heads, KIND_BUDDY) & (buddy > heads)
     if frames.blocks.size:
         here = frames.blocks[heads >> PAGEBLOCK_ORDER] == MIGRATE_ISOLATE
         there = frames.blocks[buddy >> PAGEBLOCK_ORDER] == MIGRATE_ISOLATE
@@ -286,16 +293,14 @@ def check_counts(check: Check, blocks: FreeBlocks) -> None:
 
 
 def _check_empty(check: Check, zone: ZoneHandle) -> None:
-    for order in range(MAX_ORDER):
-        area = Z_FREE_AREA + order * FA_WORDS
-        for offset in range(area, area + FA_WORDS):
-            value = check.m[zone.word + offset]
-            head = zone.word + area + (offset - area) // 2 * 2
-            empty = offset < area + FA_NR_FREE and value == va_of_word(head)
-            if value and not empty:
-                check.add_zone(
-                    "empty-zone", zone, f"spans nothing but lists a block: {value}", offset
-                )
+    first = zone.word + Z_FREE_AREA
+    words = np.arange(first, first + MAX_ORDER * FA_WORDS).reshape(MAX_ORDER, FA_WORDS)
+    values = check.q[words]
+    heads = words[:, :1] + (np.arange(FA_WORDS) >> 1 << 1)
+    empty = (values == (heads << 3) + PAGE_OFFSET) & (np.arange(FA_WORDS) < FA_NR_FREE)
+    for word in words[(values != 0) & ~empty].tolist():
+        text = f"spans nothing but lists a block: {check.m[word]}"
+        check.add_zone("empty-zone", zone, text, word - zone.word)
     if check.m[zone.word + Z_NR_ISOLATE]:
         check.add_zone("empty-zone", zone, "spans nothing but has isolated blocks", Z_NR_ISOLATE)
 

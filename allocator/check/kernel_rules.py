@@ -57,6 +57,7 @@ from ..layout import (
     MEMBLOCK_REGION,
     MEMBLOCK_RESERVED,
     PAGE_POISON,
+    PFN_SECTION_SHIFT,
     POISON_PAGE,
     RECORD_WORDS,
     TASK_PRIO,
@@ -68,7 +69,7 @@ from ..mm_types import PAGE_SHIFT
 from ..mmzone import MAX_NR_ZONES, NR_CPUS, PGLIST_DATA_WORDS, PSET_WORDS, ZONE_NAMES
 from ..trace import ALL_EVENTS, ALL_EVENTS2
 from ..vm_events import NR_VM_EVENT_ITEMS, VM_EVENT_NAMES
-from .memmap import MEMMAP_WORDS
+from .frames import MEMMAP_WORDS
 from .registry import register
 
 if TYPE_CHECKING:
@@ -244,12 +245,21 @@ def own_ranges(check: Check) -> Iterator[tuple[int, int, str]]:
 
 def check_own_frames(check: Check) -> None:
     """Nobody may hand out the frames that the allocator itself lives in."""
-    frames = check.frames
+    frames, free = check.frames, check.free
     for first, words, what in own_ranges(check):
         start, end = first >> PAGE_SHIFT - 3, ((first + words - 1) >> PAGE_SHIFT - 3) + 1
-        for part in frames.spans(start, end):
-            bad = np.flatnonzero(check.free[part]) + part.start
-            check.add_frames("own-frames", bad, f"free, but it holds {what}")
+        if free_within(check, start, end):
+            for part in frames.spans(start, end):
+                bad = np.flatnonzero(free[part]) + part.start
+                check.add_frames("own-frames", bad, f"free, but it holds {what}")
+
+
+def free_within(check: Check, start: int, end: int) -> bool:
+    """Whether any of the frames [start, end) is free, or they may lie in several sections."""
+    first = check.frames.index(start)
+    if first < 0 or start >> PFN_SECTION_SHIFT != end - 1 >> PFN_SECTION_SHIFT:
+        return True
+    return bool(check.free[first : first + end - start].any())
 
 
 def run(check: Check) -> None:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from .context import Check
 
 Ids = npt.NDArray[np.int64]
+FEW_PAGES = 1024
+"""Pages that are searched for among others; for more a table is made."""
 MAX_STRANGERS = 64
 """Rounds in which pages that nothing but a list leads to are looked for."""
 MAX_EXPLAINED = 256
@@ -72,11 +74,11 @@ class _Graph:
                 break
             self.pages = np.union1d(self.pages, strangers).astype(np.intp)
             self._number()
-        self.next, self.prev = map(self.resolve, self.links, self.indices)
+        self.next, self.prev = map(self.resolve, self.links, self.found)
 
     def _number(self) -> None:
         self.lookup = None
-        if self.pages.size << 4 > self.frames.size:
+        if self.pages.size > FEW_PAGES:
             # a table of number + 1 by array index beats searching once there are many
             self.lookup = np.zeros(self.frames.size + 1, dtype=np.int32)
             self.lookup[self.pages] = np.arange(1, self.pages.size + 1, dtype=np.int32)
@@ -85,6 +87,7 @@ class _Graph:
         self.words = np.concatenate((words, self.heads))
         self.links = (self.values(P_NEXT), self.values(P_PREV))
         self.indices = tuple(map(self.page_indices, self.links))
+        self.found = tuple(map(self.numbers, self.indices))
 
     def numbers(self, indices: Ids) -> Ids:
         """Node numbers of the pages at array indices, -1 for those that are no nodes."""
@@ -102,26 +105,29 @@ class _Graph:
     def page_indices(self, vas: Ids) -> Ids:
         """Array index of the page whose lru is at each address; `frames.size` if it is none."""
         off = vas - VMEMMAP_START
-        good = (off >= 0) & (off < _LAST_OFFSET) & (off & 63 == 8)
-        pfn = np.where(good, off >> 6, 0)
+        good = (off.view(np.uint64) < _LAST_OFFSET) & (off & 63 == 8)
+        pfn = np.where(good, off, 8) >> 6
         slot = self.frames.slot[pfn >> PFN_SECTION_SHIFT]
+        good &= slot >= 0
         index = slot << PFN_SECTION_SHIFT | pfn & ((1 << PFN_SECTION_SHIFT) - 1)
-        return np.asarray(np.where(good & (slot >= 0), index, self.frames.size), dtype=np.int64)
+        return np.asarray(np.where(good, index, self.frames.size), dtype=np.int64)
 
-    def resolve(self, vas: Ids, indices: Ids) -> Ids:
-        """The node at each address; `indices` are the addresses' page_indices()."""
-        nodes = self.numbers(indices)
-        if self.heads.size:
-            off = vas - PAGE_OFFSET
+    def resolve(self, vas: Ids, numbers: Ids) -> Ids:
+        """The node at each address; `numbers` are those of the pages, -1 where there is none."""
+        others = np.flatnonzero(numbers < 0)
+        nodes = numbers.copy()
+        nodes[others] = self.nowhere
+        if self.heads.size and others.size:
+            off = vas[others] - PAGE_OFFSET
             at = np.searchsorted(self.sorted_heads, off >> 3)
             at = np.minimum(at, self.heads.size - 1)
             match = (self.sorted_heads[at] == off >> 3) & (off & 7 == 0)
-            nodes = np.where(match, self.pages.size + self.order[at], nodes)
-        return np.asarray(np.where(nodes < 0, self.nowhere, nodes), dtype=np.int64)
+            nodes[others[match]] = self.pages.size + self.order[at[match]]
+        return nodes
 
     def _strangers(self) -> Ids:
         """Pages that a node leads to by both its links' word, yet are not among the nodes."""
-        found = [index[self.numbers(index) < 0] for index in self.indices]
+        found = [i[n < 0] for i, n in zip(self.indices, self.found, strict=True)]
         index = np.concatenate(found)
         return np.unique(index[index < self.frames.size])
 
@@ -131,11 +137,18 @@ class _Graph:
         jump = np.arange(k + h + 1, dtype=np.int64)
         jump[:k] = np.where(mutual[:k], links[:k], self.nowhere)
         for _ in range(int(k).bit_length() + 1):
-            further = jump[jump]
-            if np.array_equal(further, jump):
+            jump = jump.take(jump)
+            if (jump[:k] >= k).all():
                 break
-            jump = further
         return jump[:k]
+
+    def whole(self, ends: Ids) -> bool:
+        """Whether every list is a ring of its own, given that all links are mutual and where the
+        chains of `next` end: what follows each head then leads back to that head."""
+        k, h = self.pages.size, self.heads.size
+        first = self.next[k : k + h]
+        own = np.arange(k, k + h)
+        return bool((np.concatenate((ends, own, [-1]))[first] == own).all())
 
 
 def verify_lists(
@@ -159,6 +172,8 @@ def verify_lists(
     forward = before[graph.next] == n
     backward = beyond[graph.prev] == n
     to_head = graph.ends(graph.next, forward)
+    if forward.all() and backward.all() and graph.whole(to_head):
+        return Lists(graph.pages, np.where(to_head >= k, to_head - k, -1))
     from_head = graph.ends(graph.prev, backward)
     owner = np.where((to_head >= k) & (to_head < graph.nowhere), to_head, from_head)
     owner = np.where((owner >= k) & (owner < graph.nowhere), owner - k, -1)
@@ -264,9 +279,22 @@ def follow(check: Check, heads: Iterable[int], seen: set[int]) -> None:
     """Adds to `seen` the array indices of the pages that can be reached from list heads, following
     next and following prev. Never more steps than there are pages."""
     frames, m = check.frames, check.m
+    places = {
+        section: (base, (slot - section) << PFN_SECTION_SHIFT)
+        for slot, (section, base) in enumerate(
+            zip(frames.sections, frames.base_of.tolist(), strict=True)
+        )
+    }
+    broken = []
+    for head in heads:
+        ring = _ring(m, head, places)
+        if ring is None:
+            broken.append(head)
+        else:
+            seen.update(ring)
     for direction in (0, 1):
         visited: set[int] = set()
-        for head in heads:
+        for head in broken:
             end = PAGE_OFFSET + (head << 3)
             va = m[head + direction]
             while va != end:
@@ -279,3 +307,27 @@ def follow(check: Check, heads: Iterable[int], seen: set[int]) -> None:
                 visited.add(index)
                 va = m[frames.page_word(off >> 6) + P_NEXT + direction]
         seen |= visited
+
+
+def _ring(m: memoryview, head: int, places: dict[int, tuple[int, int]]) -> list[int] | None:
+    """Array indices of the pages on the list at `head`, None if a pointer of it is wrong.
+
+    Each prev must lead to where the page was come from, so no page is met twice. `places` has, by
+    section, where its struct pages would begin if frame 0 were the first, and what makes a frame
+    number an index.
+    """
+    end = before = PAGE_OFFSET + (head << 3)
+    va = m[head]
+    ring = []
+    while va != end:
+        off = va - VMEMMAP_START
+        place = places.get(off >> 6 + PFN_SECTION_SHIFT)
+        if place is None or off & 63 != 8:
+            return None
+        pfn = off >> 6
+        word = place[0] + (pfn << 3)
+        if m[word + P_PREV] != before:
+            return None
+        ring.append(pfn + place[1])
+        before, va = va, m[word + P_NEXT]
+    return ring if m[head + 1] == before else None

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from ..layout import G_MM_INIT_DONE, MEM_CGROUP_WORDS, MEM_CGROUPS, va_of_word
 from ..lruvec import LV_LISTS, MC_NODEINFO, PN_LRU_ZONE_SIZE, PN_LRUVEC, PN_WORDS
 from ..memcg_tree import groups
+from ..memmap_scan import KIND_BUDDY, KIND_FLAGGED, KIND_OWNED, KIND_TAIL
 from ..mm_inline import COMPOUND_MAPCOUNT, PG_SWAPCACHE
 from ..mm_types import (
     COMPOUND_MAPCOUNT_SHIFT,
@@ -90,6 +91,14 @@ def page_lists(flags: npt.NDArray[np.uint32]) -> Ids:
     return np.asarray(np.where(flags & PG_UNEVICTABLE != 0, LRU_UNEVICTABLE, lru), dtype=np.int64)
 
 
+def with_flag(check: Check, flag: int) -> npt.NDArray[np.intp]:
+    """Array indices of the pages in use that have a PG_ bit; tails have none of their own."""
+    frames = check.frames
+    at = frames.where(KIND_FLAGGED)
+    at = at[(frames.flags[at] & flag != 0) & ~frames.has(at, KIND_TAIL) & ~check.free[at]]
+    return np.asarray(at, dtype=np.intp)
+
+
 def small_pages(check: Check, at: npt.NDArray[np.intp]) -> Ids:
     """Small pages in each page, given by its head's array index."""
     frames = check.frames
@@ -122,7 +131,7 @@ def lruvecs(check: Check) -> list[tuple[int, int, int]]:
 def check_group_sizes(check: Check) -> None:
     """What groups count as theirs, by list and zone, and each node's sum of it."""
     frames = check.frames
-    listed = np.flatnonzero((frames.flags & PG_LRU != 0) & ~frames.tail & ~check.free)
+    listed = with_flag(check, PG_LRU)
     charged = frames.column(listed, P_MEMCG)
     lists, size = page_lists(frames.flags[listed]), small_pages(check, listed)
     items = (frames.ids[listed] & 3) * NR_LRU_LISTS + lists
@@ -149,7 +158,7 @@ def check_group_sizes(check: Check) -> None:
 def check_lists(check: Check) -> None:
     """The lists' links, and who is on them."""
     frames = check.frames
-    flagged = np.flatnonzero((frames.flags & PG_LRU != 0) & ~frames.tail & ~check.free)
+    flagged = with_flag(check, PG_LRU)
     sets = lruvecs(check)
     heads, names = [], []
     for nid, memcg, lv in sets:
@@ -202,34 +211,39 @@ class Tally:
 def count_listed(check: Check, tally: Tally) -> None:
     """List sizes and mlocked pages."""
     frames = check.frames
-    listed = np.flatnonzero((frames.flags & PG_LRU != 0) & ~frames.tail & ~check.free)
+    listed = with_flag(check, PG_LRU)
     lists, size = page_lists(frames.flags[listed]), small_pages(check, listed)
     for lru in range(NR_LRU_LISTS):
         mine = lists == lru
         tally.add_node(NR_LRU_BASE + lru, listed[mine], size[mine])
         tally.add_zone(NR_ZONE_LRU_BASE + lru, listed[mine], size[mine])
-    locked = np.flatnonzero((frames.flags & PG_MLOCKED != 0) & ~frames.tail & ~check.free)
+    locked = with_flag(check, PG_MLOCKED)
     tally.add_zone(NR_MLOCK, locked, small_pages(check, locked))
 
 
 def count_mapped(check: Check, tally: Tally) -> None:
     """Mapped anonymous, huge and file pages, cached pages, page tables."""
     frames = check.frames
-    kinds = frames.page_type
-    used = ~check.free & ~frames.buddy & ~frames.unborn & frames.ram
-    owned = np.flatnonzero(frames.owned & used & ~frames.tail & (frames.flags & PG_SLAB == 0))
+
+    def used(at: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+        idle = check.free[at] | frames.has(at, KIND_BUDDY) | frames.unborn[at]
+        return at[~idle & frames.ram[at]]
+
+    owned = used(frames.where(KIND_OWNED))
+    owned = owned[~frames.has(owned, KIND_TAIL) & (frames.flags[owned] & PG_SLAB == 0)]
     mapping = frames.column(owned, P_MAPPING)
     anon = mapping & PAGE_MAPPING_FLAGS == PAGE_MAPPING_ANON
     file = (mapping != 0) & (mapping & PAGE_MAPPING_FLAGS == 0)
     whole = frames.flags[owned] & PG_HEAD != 0
-    mapped = kinds[owned] < 0x80000000
+    mapped = frames.page_type[owned] < 0x80000000
     tally.add_node(NR_ANON_MAPPED, owned[anon & mapped & ~whole])
     tally.add_node(NR_FILE_MAPPED, owned[file & mapped])
     cached = file | (frames.flags[owned] & PG_SWAPCACHE != 0)
     tally.add_node(NR_FILE_PAGES, owned[cached])
     shared = file & (frames.flags[owned] & PG_SWAPBACKED != 0)
     tally.add_node(NR_SHMEM, owned[shared])
-    bare = np.flatnonzero(used & ~frames.owned & (frames.flags & PG_SWAPCACHE != 0))
+    bare = used(frames.where(KIND_FLAGGED))
+    bare = bare[~frames.owned(bare) & (frames.flags[bare] & PG_SWAPCACHE != 0)]
     tally.add_node(NR_FILE_PAGES, bare[frames.flags[bare] & PG_SWAPBACKED != 0])
     for head in owned[anon & whole].tolist():
         said = int(frames.column(np.array([head]), COMPOUND_MAPCOUNT)[0])
@@ -238,12 +252,14 @@ def count_mapped(check: Check, tally: Tally) -> None:
             tally.add_node(NR_ANON_THPS, at)
             tally.add_node(NR_ANON_MAPPED, at, 512)
         else:
-            parts = int(np.count_nonzero(kinds[head : head + 512] < 0x80000000))
+            small = np.arange(head, min(head + 512, frames.size))
+            parts = int(np.count_nonzero(frames.page_type[small] < 0x80000000))
             tally.add_node(NR_ANON_MAPPED, at, parts)
     # a table that is charged to a memory cgroup has that type as well
     table = MAPCOUNT_MASK & ~PG_TABLE_TYPE
-    tables = used & ((kinds & ~np.uint32(PG_KMEMCG_TYPE)) == table & ~PG_KMEMCG_TYPE)
-    tally.add_zone(NR_PAGETABLE, np.flatnonzero(tables))
+    tables = used(frames.odd)
+    kinds = frames.page_type[tables] & ~np.uint32(PG_KMEMCG_TYPE)
+    tally.add_zone(NR_PAGETABLE, tables[kinds == table & ~PG_KMEMCG_TYPE])
 
 
 def node_counter(check: Check, nd: int, item: int) -> int:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from ..anon_vma import AV_ROOT
 from ..layout import G_LRU_PVECS, G_MM_INIT_DONE, VMEMMAP_START
+from ..memmap_scan import KIND_BUDDY, KIND_FLAGGED, KIND_OWNED, KIND_TAIL
 from ..mm_inline import COMPOUND_MAPCOUNT, PG_DOUBLE_MAP, PG_SWAPCACHE
 from ..mm_struct import (
     MM_ANONPAGES,
@@ -106,21 +107,24 @@ def check_mapcounts(check: Check) -> None:
     double = heads[frames.flags[np.minimum(heads + 1, frames.size - 1)] & PG_DOUBLE_MAP != 0]
     for head in double.tolist():
         due[head : head + 512] += 1
-    kinds = frames.page_type
-    plain = (kinds < _TYPED) | (kinds == 0xFFFFFFFF)
-    actual = kinds.view(np.int32)
-    odd = plain & (actual != due) & ~check.free & ~frames.unborn & ~frames.buddy
-    check.add_frames(
-        "mapcount",
-        np.flatnonzero(odd),
-        lambda i: f"_mapcount is {int(actual[i])}, but {int(due[i]) + 1} small entries map it",
-    )
+    # of all others both are -1
+    at = np.union1d(np.flatnonzero(due != -1), frames.odd)
+    kinds = frames.page_type[at]
+    odd = ((kinds < _TYPED) | (kinds == 0xFFFFFFFF)) & (kinds.view(np.int32) != due[at])
+    odd &= ~check.free[at] & ~frames.unborn[at] & ~frames.has(at, KIND_BUDDY)
+
+    def text(i: int) -> str:
+        actual = int(frames.page_type[i].view(np.int32))
+        return f"_mapcount is {actual}, but {int(due[i]) + 1} small entries map it"
+
+    check.add_frames("mapcount", at[odd], text)
 
 
 def _huge_heads(check: Check) -> Ids:
     """Array indices of heads of order-9 compound pages that have an anonymous mapping."""
     frames = check.frames
-    heads = np.flatnonzero(frames.flags & (PG_HEAD | PG_LRU) == PG_HEAD | PG_LRU)
+    heads = frames.where(KIND_FLAGGED)
+    heads = heads[frames.flags[heads] & (PG_HEAD | PG_LRU) == PG_HEAD | PG_LRU]
     return np.asarray(heads, dtype=np.int64)
 
 
@@ -154,14 +158,17 @@ def check_references(check: Check) -> None:
     frames, maps = check.frames, check.mappings
     waiting = pagevec_counts(check)
     users = maps.small_counts + maps.huge_counts
-    tails = np.flatnonzero(frames.tail & (maps.small_counts > 0))
+    tails = frames.where(KIND_TAIL)
+    tails = tails[maps.small_counts[tails] > 0]
     owners = frame_indices(check, (frames.column(tails, P_NEXT) - 1 - VMEMMAP_START) >> 6)
     np.add.at(users, owners[owners >= 0], users[tails[owners >= 0]])
     users[tails] = 0
-    own = (users + waiting > 0) | (frames.flags & PG_LRU != 0)
-    own |= frames.owned & (frames.flags & PG_SLAB == 0) & ~frames.tail
-    at = np.flatnonzero(own & ~check.free & frames.ram & ~check.compounds.tails)
-    at = at[frames.flags[at] & PG_SLAB == 0]
+    at = np.union1d(np.flatnonzero(users + waiting), frames.where(KIND_FLAGGED | KIND_OWNED))
+    at = at[~check.free[at] & frames.ram[at] & ~check.compounds.tails[at]]
+    flags = frames.flags[at]
+    own = (users[at] + waiting[at] > 0) | (flags & PG_LRU != 0)
+    own |= frames.has(at, KIND_OWNED) & ~frames.has(at, KIND_TAIL)
+    at = at[own & (flags & PG_SLAB == 0)]
     mapping = frames.column(at, P_MAPPING)
     flags = frames.flags[at]
     cached = (flags & PG_SWAPCACHE != 0) & (mapping & PAGE_MAPPING_FLAGS <= PAGE_MAPPING_ANON)
@@ -240,7 +247,7 @@ def _heads(check: Check, at: Ids) -> Ids:
     """Array indices of the heads of pages."""
     frames = check.frames
     heads = at.copy()
-    tails = np.flatnonzero(frames.tail[at])
+    tails = np.flatnonzero(frames.has(at, KIND_TAIL))
     vas = frames.column(at[tails], P_NEXT) - 1 - VMEMMAP_START
     found = frame_indices(check, vas >> 6)
     heads[tails] = np.where(found >= 0, found, at[tails])

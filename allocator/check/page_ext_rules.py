@@ -31,8 +31,8 @@ from ..mm_types import COUNTS_FREE, P_NEXT, P_PREV, P_PRIVATE, PAGE_WORDS, PG_HE
 from ..mmzone import MAX_ORDER
 from ..page_owner import EXT_OWNER, GFP_SHIFT
 from ..page_poison import PAGE_POISON_WORD
+from .frames import SECTION_WORDS
 from .free_lists import coverage
-from .memmap import SECTION_WORDS
 from .registry import register
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def read_guards(check: Check) -> Guards:
     nothing = np.zeros(0, dtype=np.intp)
     flags = check.ext_flags
     if not check.keys & KEY_DEBUG_GUARDPAGE or flags is None:
-        return Guards(nothing, nothing.astype(np.int64), np.zeros(frames.size, dtype=np.bool_))
+        return Guards(nothing, nothing.astype(np.int64), frames.nowhere())
     heads = np.flatnonzero(flags & PAGE_EXT_DEBUG_GUARD)
     order = frames.column(heads, P_PRIVATE)
     limit = min(check.m[G_GUARDPAGE_MINORDER], MAX_ORDER)

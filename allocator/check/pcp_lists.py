@@ -108,7 +108,7 @@ def read_pcp(check: Check) -> PcpPages:
     )
     on = lists.head >= 0
     number = {word: i for i, word in enumerate(heads)}
-    places = np.array([number[unique[head]] for head in lists.head[on].tolist()], dtype=np.int64)
+    places = np.array([number[word] for word in unique], dtype=np.int64)[lists.head[on]]
     table = np.array([(i, cpu) for i, cpu, _ in sets], dtype=np.int64).reshape(-1, 2)
     rows = table[places // MIGRATE_PCPTYPES]
     return PcpPages(lists.pages[on], places % MIGRATE_PCPTYPES, rows[:, 1], rows[:, 0])
@@ -118,14 +118,13 @@ def check_pages(check: Check) -> None:
     """State of the pages on per-cpu lists."""
     pcp, frames = check.pcp_pages, check.frames
     pages = pcp.pages
-    listed = {
-        int(page): (int(cpu), int(mt), check.zones[int(zone)].label)
-        for page, cpu, mt, zone in zip(pages, pcp.cpu, pcp.mt, pcp.zone, strict=True)
-    }
 
     def where(index: int) -> str:
-        cpu, mt, label = listed[index]
-        return f"on the {MIGRATETYPE_NAMES[mt]} list of cpu {cpu} in {label}"
+        i = int(np.searchsorted(pages, index))
+        label = check.zones[int(pcp.zone[i])].label
+        return (
+            f"on the {MIGRATETYPE_NAMES[int(pcp.mt[i])]} list of cpu {int(pcp.cpu[i])} in {label}"
+        )
 
     index = frames.column(pages, P_INDEX)
     good = (index == pcp.mt) | (

@@ -22,6 +22,7 @@ from ..layout import (
     G_SWAP_SLOTS,
     G_TOTAL_SWAP_PAGES,
 )
+from ..memmap_scan import KIND_FLAGGED, KIND_TAIL
 from ..mm_inline import PG_SWAPCACHE
 from ..mm_types import P_PRIVATE, PG_SLAB, PG_SWAPBACKED
 from ..swap_map import (
@@ -99,7 +100,8 @@ def cached_slots(check: Check) -> Ids:
     """Swap entries of the pages of the swap cache."""
     frames = check.frames
     both = PG_SWAPCACHE | PG_SWAPBACKED
-    at = np.flatnonzero((frames.flags & both == both) & ~check.free & ~frames.tail)
+    at = frames.where(KIND_FLAGGED)
+    at = at[(frames.flags[at] & both == both) & ~check.free[at] & ~frames.has(at, KIND_TAIL)]
     at = at[frames.flags[at] & PG_SLAB == 0]
     return frames.column(at, P_PRIVATE)
 

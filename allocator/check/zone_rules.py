@@ -16,6 +16,7 @@ import numpy as np
 from ..layout import (
     G_LOWMEM_RATIO,
     G_MIN_FREE_KBYTES,
+    G_MM_INIT_DONE,
     G_TOTALCMA,
     G_TOTALRAM,
     G_TOTALRESERVE,
@@ -26,7 +27,7 @@ from ..layout import (
     ZONE_NAME_STRINGS,
     va_of_word,
 )
-from ..mm_types import PAGE_SHIFT, PG_HWPOISON
+from ..mm_types import PAGE_SHIFT
 from ..mmzone import (
     MAX_NR_ZONES,
     MAX_ORDER,
@@ -75,8 +76,8 @@ from ..mmzone import (
     ZONE_NAMES,
     ZONE_STAT_NAMES,
 )
-from .free_lists import left_by_soft_offline
-from .memmap import SECTION_WORDS
+from .frames import SECTION_WORDS
+from .free_lists import bad_frames, left_by_soft_offline
 from .registry import register
 
 if TYPE_CHECKING:
@@ -137,8 +138,12 @@ def check_static(check: Check) -> None:
 def check_spans(check: Check) -> None:
     """Start, spanned, present and managed."""
     m, frames = check.m, check.frames
-    managed = frames.count_by_zone(frames.unreserved & ~frames.deferred)
-    gone = frames.count_by_zone(check.offline)
+    managed = frames.unreserved_by_zone.copy()
+    gone = np.zeros(256, dtype=np.int64)
+    if check.deferred.first:
+        managed -= frames.count_by_zone(frames.deferred & frames.ram)
+    if m[G_MM_INIT_DONE]:
+        gone = frames.count_by_zone(check.offline)
     for ident, pages in check.deferred.free.items():
         managed[ident] += pages
     by_node: dict[int, ZoneHandle] = {}
@@ -199,7 +204,7 @@ def check_counters(check: Check) -> None:
     free = pages.astype(np.int64).reshape(-1, MIGRATE_TYPES)
     blocks_left = left_by_soft_offline(check, blocks)
     frames = check.frames
-    bad_frames = frames.ids[np.flatnonzero(frames.flags & PG_HWPOISON)]
+    bad = frames.ids[bad_frames(check)]
     missed = foreign = 0
     for i, zone in enumerate(check.zones):
         stat = _with_deltas(check, zone, Z_VM_STAT, PSET_STAT_DIFF, NR_VM_ZONE_STAT_ITEMS)
@@ -208,7 +213,7 @@ def check_counters(check: Check) -> None:
         # soft offline has freed its frames without counting them, and taken the free neighbours
         # that they merged with off these lists
         hidden = int((blocks_left & (blocks.zone == i)) @ (np.int64(1) << blocks.order))
-        poisoned = int(np.count_nonzero(bad_frames == zone.ident))
+        poisoned = int(np.count_nonzero(bad == zone.ident))
         for rule, item, have in (
             ("zone-free-pages", NR_FREE_PAGES, listed),
             ("zone-free-cma", NR_FREE_CMA_PAGES, int(free[i, MIGRATE_CMA])),

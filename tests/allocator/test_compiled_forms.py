@@ -11,26 +11,32 @@ import pytest
 
 from allocator.compiled_forms import COMPILED_FORMS, init_page_range
 from allocator.engine import compiled_available, hot_functions, load_engine
+from allocator.layout import VMEMMAP_START
 from allocator.mm_types import (
     COUNTS_BUDDY,
     COUNTS_FREE,
     COUNTS_ONE,
     NR_PAGEFLAGS,
+    P_FLAGS,
+    P_NEXT,
     PG_HEAD,
     PG_LRU,
     PG_RESERVED,
+    TAIL_MAPPING,
 )
 from tests.allocator.machines import boot
 
-SIZES = (8, 4, 1, 1)
-"""Bytes a frame of the four arrays."""
+SIZES = (1, 1)
+"""Bytes a frame of the two arrays."""
 WORDS = {
     0: (0, PG_RESERVED, PG_HEAD, PG_LRU, 1 << NR_PAGEFLAGS, 1 << 55, 5 << 56, -1 << 58, -1),
     1: (0, 1, 2, -(1 << 40), -(1 << 40) + 1),
-    3: (0, 1, -8),
-    6: (0, COUNTS_FREE, COUNTS_ONE, COUNTS_BUDDY, COUNTS_BUDDY | 3 << 32, -1, 7),
+    3: (0, 1, -8, TAIL_MAPPING, TAIL_MAPPING),
+    6: (0, COUNTS_FREE, COUNTS_FREE, COUNTS_ONE, COUNTS_BUDDY, COUNTS_BUDDY | 3 << 32, -1, 7),
     7: (0, -1),
 }
+PFN = 0x12340
+"""The frame of the first of the struct pages."""
 
 
 def struct_pages(count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -40,13 +46,18 @@ def struct_pages(count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     for row in range(count):
         for word, values in WORDS.items():
             pages[row, word] = rng.choice(values)
+        claim = rng.randrange(3)
+        if row and claim:
+            before = VMEMMAP_START + (PFN + row - 1 << 6) + 1
+            pages[row, P_NEXT] = before if claim == 1 else pages[row - 1, P_NEXT]
+            pages[row, P_FLAGS] &= -rng.randrange(2)
     return pages.reshape(-1)
 
 
 def scanned(scan: Callable[..., None], count: int) -> bytes:
     m = struct_pages(count).data
     arrays = [np.zeros(count * size // 8, dtype=np.int64) for size in SIZES]
-    scan(m, 0, count, *(array.data for array in arrays))
+    scan(m, 0, PFN, count, *(array.data for array in arrays))
     return b"".join(array.tobytes() for array in arrays)
 
 

@@ -19,7 +19,7 @@ def test_every_page_in_use_and_none_that_is_free_or_reserved_gets_an_owner() -> 
     check = Check(boot("2x64M", append="page_owner=on").memory)
     owned = ext_column(check, EXT_FLAGS) & PAGE_EXT_OWNER != 0
     frames = check.frames
-    reserved = frames.flags & PG_RESERVED != 0
+    reserved = frames.flags[:] & PG_RESERVED != 0
     assert not (owned & check.free).any()
     assert not (owned & reserved).any()
     in_use = frames.ram & ~check.free & ~reserved

@@ -94,7 +94,7 @@ class Ward:
 
     def reserved(self, rng: random.Random) -> int:
         """A frame that boot reserved."""
-        return self.pick(rng, (self.frames.flags & PG_RESERVED != 0) & self.frames.ram)
+        return self.pick(rng, (self.frames.flags[:] & PG_RESERVED != 0) & self.frames.ram)
 
     def flags(self, pfn: int) -> int:
         """The flags word of a frame."""
