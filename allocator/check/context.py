@@ -249,6 +249,15 @@ class Check:
         return offline
 
     @cached_property
+    def promised(self) -> npt.NDArray[np.bool_]:
+        """Frames of RAM that memblock reserved; some may have been released since."""
+        if self.replayed:
+            return self.frames.ram
+        promised = self.frames.mask(self.reserved_regions)
+        promised &= self.frames.ram
+        return promised
+
+    @cached_property
     def mappings(self) -> Mappings:
         """The page tables of all processes, read once."""
         return read_mappings(self)

@@ -28,6 +28,7 @@ from ..layout import (
 )
 from ..memmap_scan import (
     KIND_BUDDY,
+    KIND_COUNTS,
     KIND_FLAGGED,
     KIND_FREE,
     KIND_ONE,
@@ -89,11 +90,7 @@ def state_of(check: Check, index: int) -> str:
 def check_free(check: Check) -> None:
     """Frames that are free look free: their kind is that of a head or of what lies behind it."""
     frames, free = check.frames, check.free
-    unlike = frames.eights != np.uint64(KIND_FREE * EIGHT)
-    suspects = frames.among(unlike & (free.view(np.uint64) != 0))
-    suspects = suspects[free[suspects]]
-    kinds = frames.kinds[suspects]
-    suspects = suspects[(kinds != KIND_FREE) & (kinds != KIND_BUDDY)]
+    suspects = frames.unlike((KIND_FREE, KIND_BUDDY), free)
     if not suspects.size:
         return
     covered = check.free_blocks.covered[suspects]
@@ -183,18 +180,11 @@ def check_reserved(check: Check) -> None:
             f"{', and it has an owner' if frames.owned(np.array([i]))[0] else ''}"
         ),
     )
-    at = np.flatnonzero(~frames.ram)
+    at = frames.holes
     counts = frames.counts[at]
     odd = (counts != 0) & (counts != COUNTS_ONE) | frames.owned(at) | free[at]
     odd |= frames.flags[at] & ~np.uint32(PG_RESERVED) != 0
     check.add_frames("hole-state", at[odd], "no RAM is there, yet its page is in use")
-
-
-def promised(check: Check) -> npt.NDArray[np.bool_]:
-    """Frames of RAM that memblock reserved; some may have been released since."""
-    if check.replayed:
-        return check.frames.ram
-    return check.frames.mask(check.reserved_regions) & check.frames.ram
 
 
 def check_reserved_flags(check: Check) -> None:
@@ -203,7 +193,7 @@ def check_reserved_flags(check: Check) -> None:
     if check.replayed or not check.m[G_TOTALRAM]:
         return
     frames = check.frames
-    due = promised(check)
+    due = check.promised
     at = frames.where(KIND_RESERVED)
     at = at[~due[at]]
     at = at[frames.ram[at] & ~check.free[at] & ~check.offline[at]]
@@ -220,13 +210,19 @@ def check_reserved_flags(check: Check) -> None:
 def loose_frames(check: Check) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Array indices of the frames of RAM that are on no list, have no reference, and are neither
     offline nor part of a compound page; and of those among them that are bad."""
-    frames, free = check.frames, check.free
-    some = free.view(np.uint64) != EIGHT
+    frames = check.frames
+    listed = check.free.view(np.uint64)
+    words = np.flatnonzero(listed != EIGHT)
+    eights = frames.eights[words]
     for kind in (KIND_ONE, KIND_ONE | KIND_RESERVED):
-        some &= frames.eights != np.uint64(kind * EIGHT)
-    at = frames.among(some)
-    at = at[~free[at] & ~frames.counting(at, KIND_ONE)]
-    at = at[frames.ram[at] & ~check.compounds.members[at]]
+        keep = eights != np.uint64(kind * EIGHT)
+        words, eights = words[keep], eights[keep]
+    used = listed[words].view(np.bool_) | ~frames.ram.view(np.uint64)[words].view(np.bool_)
+    counts = eights.view(np.uint8) & np.uint8(KIND_COUNTS)
+    used |= counts == KIND_ONE
+    places = np.flatnonzero(~used)
+    at = words[places >> 3] << 3 | places & 7
+    at = at[~check.compounds.members[at]]
     plain = frames.counting(at, KIND_FREE)
     loose = plain & ~check.offline[at]
     odd = np.flatnonzero(~plain)
@@ -235,7 +231,8 @@ def loose_frames(check: Check) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int
     loose[odd] = (frames.refcount[others] == 0) & unlisted
     at = at[loose]
     flagged = at[frames.has(at, KIND_FLAGGED)]
-    return at, flagged[frames.flags[flagged] & PG_HWPOISON != 0]
+    bad = flagged[frames.flags[flagged] & PG_HWPOISON != 0]
+    return np.asarray(at, dtype=np.intp), np.asarray(bad, dtype=np.intp)
 
 
 def check_lost(check: Check) -> None:
@@ -273,7 +270,7 @@ def misfits(check: Check, loose: npt.NDArray[np.intp]) -> list[list[int]]:
     fits &= at & (size - 1) == 0
     fits &= (frames.refcount[at] > 0) & ~free[at] & ~check.compounds.members[at]
     fits &= (frames.flags[at] & PG_HEAD == 0) & frames.ram[at]
-    fits &= (frames.flags[at] & PG_RESERVED == 0) | ~promised(check)[at]
+    fits &= (frames.flags[at] & PG_RESERVED == 0) | ~check.promised[at]
     if check.keys & KEY_PAGE_OWNER and check.ext_flags is not None:
         # page_owner knows the block's order: it need not be guessed
         owned = check.ext_flags[at] & PAGE_EXT_OWNER != 0

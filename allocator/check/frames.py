@@ -108,7 +108,7 @@ class Frames:
         self.slot = np.full(NR_MEM_SECTIONS, -1, dtype=np.int64)
         """Place of a section in the arrays, -1 if it is absent."""
         table = check.q[SECTION_MEM_MAP : SECTION_MEM_MAP + NR_MEM_SECTIONS * SECTION_WORDS]
-        marked = np.unique(np.flatnonzero(table) // SECTION_WORDS).tolist()
+        marked = np.unique(np.flatnonzero(table != 0) // SECTION_WORDS).tolist()
         self.marked: list[int] = marked
         """Sections that have anything in their mem_section entry."""
         waiting = check.deferred.sections
@@ -239,28 +239,42 @@ class Frames:
         return eight_each(np.flatnonzero(chosen))
 
     @cached_property
-    def mixed(self) -> tuple[Index, npt.NDArray[np.uint64]]:
-        """The words of `eights` that are not those of eight frames inside a free block: places and
-        values."""
-        places = np.flatnonzero(self.eights != np.uint64(KIND_FREE * EIGHT))
-        return places, self.eights[places]
+    def mixed(self) -> Index:
+        """The words of `eights` that are not those of eight frames inside a free block."""
+        return np.flatnonzero(self.eights != np.uint64(KIND_FREE * EIGHT))
+
+    @cached_property
+    def _mixed_kinds(self) -> npt.NDArray[np.uint8]:
+        return self.eights[self.mixed].view(np.uint8)
 
     def where(self, bits: int, like: int = 0) -> Index:
         """The frames whose kind, but for what makes it differ from `like`, has any of these bits
         (none of which KIND_FREE has), ascending."""
         if (bits, like) not in self._found:
-            places, values = self.mixed
-            some = (values ^ np.uint64(like * EIGHT)) & np.uint64(bits * EIGHT) != 0
-            found = eight_each(places[some])
-            kinds = self.kinds[found] ^ np.uint8(like)
-            self._found[bits, like] = found[kinds & np.uint8(bits) != 0]
+            kinds = self._mixed_kinds ^ np.uint8(like) if like else self._mixed_kinds
+            at = np.flatnonzero(kinds & np.uint8(bits) != 0)
+            self._found[bits, like] = self.mixed[at >> 3] << 3 | at & 7
         return self._found[bits, like]
+
+    def unlike(self, kinds: tuple[int, ...], chosen: Mask) -> Index:
+        """The chosen frames that are of none of these kinds, KIND_FREE among them."""
+        some = chosen.view(np.uint64)[self.mixed].view(np.bool_)
+        for kind in kinds:
+            some &= self._mixed_kinds != kind
+        at = np.flatnonzero(some)
+        return np.asarray(self.mixed[at >> 3] << 3 | at & 7, dtype=np.intp)
 
     @cached_property
     def seen(self) -> int:
         """All bits of all kinds: most machines have no frame of some kinds."""
-        some = np.bitwise_or.reduce(self.mixed[1], initial=0)
-        return sum(1 << bit for bit in range(8) if int(some) & EIGHT << bit)
+        some = int(np.bitwise_or.reduce(self._mixed_kinds.view(np.uint64), initial=0))
+        return sum(1 << bit for bit in range(8) if some & EIGHT << bit)
+
+    @cached_property
+    def holes(self) -> Index:
+        """The frames that are no RAM."""
+        at = self.among(self.ram.view(np.uint64) != EIGHT)
+        return np.asarray(at[~self.ram[at]], dtype=np.intp)
 
     def has(self, indices: Index, bits: int) -> Mask:
         """Whether the kinds of some frames have any of these bits."""
