@@ -42,7 +42,13 @@ from numba.extending import lower_builtin, models, register_model
 from .compiled_forms import COMPILED_FORMS
 from .engine import ENDED, ENTRY_POINTS, FAILED, hot_functions, python_calls
 from .engine_locks import LOCKING, begin_call, end_call
-from .engine_turns import RETCODE_ENDED, TurnCompiler, control_context, new_control
+from .engine_turns import (
+    RETCODE_ENDED,
+    PlainCompiler,
+    TurnCompiler,
+    control_context,
+    new_control,
+)
 
 SYMBOL = "nl_{}".format
 EXPORT = "x_{}".format
@@ -178,6 +184,23 @@ def types_of(function: FunctionType) -> tuple[tuple[Any, ...], Any]:
     ]
 
 
+def remember_calls(typing: Any) -> None:
+    """Makes a typing context look up only once what an operator or a hot function gives for some
+    types: Numba would try all that it knows of an operator, NumPy's rules as well, for each use."""
+    known: dict[Any, Any] = {}
+    resolve = typing.resolve_function_type
+
+    def resolve_function_type(func: Any, args: Any, kws: Any) -> Any:
+        if kws or not all(isinstance(a, (types.Integer, types.Boolean, WordsType)) for a in args):
+            return resolve(func, args, kws)
+        args = tuple(types.unliteral(a) for a in args)
+        if (func, args) not in known:
+            known[func, args] = resolve(func, args, kws)
+        return known[func, args]
+
+    typing.resolve_function_type = resolve_function_type
+
+
 class PartCompiler:
     """Compiles some of the hot functions; all of them are known by signature and symbol."""
 
@@ -186,6 +209,7 @@ class PartCompiler:
         self.typing = cpu_target.typing_context
         self.target = control_context(cpu_target.target_context)
         self.typing.refresh()
+        remember_calls(self.typing)
         self.target.refresh()
         self.flags = compiler.Flags()
         self.flags.no_compile = True
@@ -244,7 +268,7 @@ class PartCompiler:
             self.flags,
             {},
             library=library,
-            pipeline_class=compiler.Compiler if name in COMPILED_FORMS else TurnCompiler,
+            pipeline_class=PlainCompiler if name in COMPILED_FORMS else TurnCompiler,
         )
         texts = [str(found[0]).replace(done.fndesc.mangled_name, SYMBOL(name))]
         if name in ENTRY_POINTS:

@@ -27,7 +27,15 @@ from numba.core.callconv import CPUCallConv, excinfo_ptr_t
 from numba.core.compiler_machinery import register_pass
 from numba.core.cpu import CPUContext
 from numba.core.lowering import Lower
-from numba.core.typed_passes import BaseNativeLowering, NativeLowering
+from numba.core.typed_passes import (
+    BaseNativeLowering,
+    IRLegalization,
+    NativeLowering,
+    NoPythonBackend,
+    NopythonTypeInference,
+    PreLowerStripPhis,
+)
+from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
 
 from .engine_runtime import CONTROL_WORDS, MODE, SLICE, SPENT, TURNS
 
@@ -103,6 +111,20 @@ def spend_turn(builder: Any) -> None:
             builder.ret(RETCODE_ENDED)
 
 
+NEEDED = (
+    TranslateByteCode,
+    FixupArgs,
+    IRProcessing,
+    ReconstructSSA,
+    NopythonTypeInference,
+    PreLowerStripPhis,
+    IRLegalization,
+    NativeLowering,
+    NoPythonBackend,
+)
+"""The passes of Numba that hot functions go through."""
+
+
 class TurnLower(Lower):  # type: ignore[misc]
     """Lowers a function with a turn spent before each jump back to the head of a loop."""
 
@@ -136,15 +158,30 @@ class TurnLowering(BaseNativeLowering):  # type: ignore[misc]
         return TurnLower
 
 
-class TurnCompiler(compiler.CompilerBase):  # type: ignore[misc]
-    """Numba's pipeline with TurnLowering in the place of its lowering pass."""
+def lean_pipeline(state: Any, lowering: Any) -> list[Any]:
+    """Numba's pipeline of no more than the hot functions need: they have no closures, no literals
+    to be unrolled, nothing to be inlined by Numba."""
+    manager = compiler.DefaultPassBuilder.define_nopython_pipeline(state)
+    manager.passes = [
+        (lowering if step is NativeLowering else step, text)
+        for step, text in manager.passes
+        if step in NEEDED
+    ]
+    manager.finalize()
+    return [manager]
+
+
+class PlainCompiler(compiler.CompilerBase):  # type: ignore[misc]
+    """For functions without turns."""
 
     def define_pipelines(self) -> list[Any]:
         """The one pipeline."""
-        manager = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
-        manager.passes = [
-            (TurnLowering, "lowering") if step is NativeLowering else (step, text)
-            for step, text in manager.passes
-        ]
-        manager.finalize()
-        return [manager]
+        return lean_pipeline(self.state, NativeLowering)
+
+
+class TurnCompiler(compiler.CompilerBase):  # type: ignore[misc]
+    """The same with TurnLowering in the place of Numba's lowering pass."""
+
+    def define_pipelines(self) -> list[Any]:
+        """The one pipeline."""
+        return lean_pipeline(self.state, TurnLowering)
