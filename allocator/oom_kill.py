@@ -34,6 +34,7 @@ from .layout import (
     G_TOTAL_SWAP_PAGES,
     G_TOTALRAM,
     G_TRACE_MASK2,
+    G_VM_SWAPPINESS,
     KEY_CPUSETS,
     MAX_NUMNODES,
     NODE_DATA,
@@ -51,7 +52,7 @@ from .layout import (
     TASK_POLICY_MODE,
     TASK_POLICY_NODES,
 )
-from .memcg import MC_MEMORY, PC_MAX, is_descendant
+from .memcg import MC_MEMORY, MC_MEMSW, PC_MAX, is_descendant
 from .memory_zap import unmap_page_range
 from .mempolicy import MPOL_BIND, MPOL_INTERLEAVE
 from .mm_struct import (
@@ -215,11 +216,19 @@ def node_pages(m: memoryview, mask: int) -> int:
     return total
 
 
+def mem_cgroup_get_max(m: memoryview, memcg: int) -> int:
+    """The pages that a control group may have, in memory and swap (mm/memcontrol.c)."""
+    most = m[memcg + MC_MEMORY + PC_MAX]
+    if m[G_VM_SWAPPINESS]:
+        most = min(most + m[G_TOTAL_SWAP_PAGES], m[memcg + MC_MEMSW + PC_MAX])
+    return most
+
+
 def constrained_alloc(m: memoryview, cpu: int, oc: OomControl) -> int:
     """What confines the request: one of CONSTRAINT_; sets the pages that badness counts against."""
     swap = m[G_TOTAL_SWAP_PAGES]
     if oc.memcg:
-        oc.total_pages = m[oc.memcg + MC_MEMORY + PC_MAX] or 1
+        oc.total_pages = mem_cgroup_get_max(m, oc.memcg) or 1
         return CONSTRAINT_MEMCG
     oc.total_pages = m[G_TOTALRAM] + swap
     if not oc.zonelist or oc.gfp & GFP_THISNODE_BIT:

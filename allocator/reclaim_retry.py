@@ -169,8 +169,9 @@ def should_compact_retry(
         again = 1 if suitable else 0
     else:
         if order > PAGE_ALLOC_COSTLY_ORDER:
-            max_retries //= 4
             lowest = MIN_COMPACT_COSTLY_PRIORITY
+            if result != COMPACT_COMPLETE:
+                max_retries //= 4
         again = 0
         if result != COMPACT_COMPLETE and retries <= max_retries:
             again = 1

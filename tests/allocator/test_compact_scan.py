@@ -59,6 +59,7 @@ class Scan:
 
     def __init__(self, lab: Lab, pattern: str = "") -> None:
         self.lab, self.m = lab, lab.m
+        self.cc = lab.scratch()
         self.first = alloc_pages_nodemask(lab.m, 0, GFP_KERNEL, 9, 0, 0)
         assert self.first % BLOCK == 0
         for i in range(1, BLOCK):
@@ -71,7 +72,6 @@ class Scan:
                 free_pages(lab.m, 0, self.first + i, 0)
         drain_all_pages(lab.m, -1)
         self.z = lab.zone_of(self.page(BLOCK - 1))
-        self.cc = lab.scratch()
 
     def page(self, i: int) -> int:
         return self.lab.page_at(self.first + i)

@@ -6,25 +6,37 @@ from __future__ import annotations
 import pytest
 
 from allocator.fork import copy_process
-from allocator.gfp import GFP_IO_BIT, GFP_KERNEL
+from allocator.gfp import GFP_IO_BIT, GFP_KERNEL, GFP_THISNODE_BIT, GFP_USER
 from allocator.layout import (
     G_CHILD_REAPER,
     G_OOM_KILL_ALLOCATING,
     G_PANIC,
     G_PANIC_ON_OOM,
+    G_STATIC_KEYS,
     G_TOTAL_SWAP_PAGES,
     G_TOTALRAM,
+    G_VM_SWAPPINESS,
+    KEY_CPUSETS,
+    NODE_DATA,
     PF_KTHREAD,
     TASK_FATAL_SIGNAL,
     TASK_FLAGS,
+    TASK_HARDWALL_MEMS,
+    TASK_MEMS_ALLOWED,
     TASK_OOM_MM,
     TASK_OOM_SCORE_ADJ,
     TASK_PID,
     va_of_word,
+    word_of_va,
 )
+from allocator.memcg import MC_MEMORY, MC_MEMSW, PC_MAX
 from allocator.mm_struct import MM_FLAGS, MM_PGTABLES_BYTES
+from allocator.mmzone import ND_SPANNED, ND_ZONELISTS
 from allocator.oom_kill import (
+    CONSTRAINT_CPUSET,
+    CONSTRAINT_MEMCG,
     CONSTRAINT_MEMORY_POLICY,
+    CONSTRAINT_NONE,
     MMF_OOM_SKIP,
     PANIC_DEADLOCK,
     OomControl,
@@ -174,3 +186,56 @@ def test_a_nodemask_counts_only_the_memory_of_its_nodes() -> None:
     oc = OomControl(GFP_KERNEL, zonelist=1, nodemask=2)
     assert constrained_alloc(lab.m, 0, oc) == CONSTRAINT_MEMORY_POLICY
     assert oc.total_pages < lab.m[G_TOTALRAM] + lab.m[G_TOTAL_SWAP_PAGES]
+
+
+@pytest.mark.parametrize(
+    ("gfp", "zonelist", "nodemask", "mems", "constraint", "nodes"),
+    [
+        (GFP_KERNEL, True, 0, 0b11, CONSTRAINT_NONE, 0b11),
+        (GFP_KERNEL, False, 0b10, 0b01, CONSTRAINT_NONE, 0b11),  # a page fault's: no zonelist
+        (GFP_KERNEL | GFP_THISNODE_BIT, True, 0b10, 0b01, CONSTRAINT_NONE, 0b11),
+        (GFP_KERNEL, True, 0b10, 0b11, CONSTRAINT_MEMORY_POLICY, 0b10),
+        (GFP_KERNEL, True, 0b11, 0b11, CONSTRAINT_NONE, 0b11),  # names every node with memory
+        (GFP_USER, True, 0, 0b01, CONSTRAINT_CPUSET, 0b01),
+        (GFP_USER, True, 0b01, 0b01, CONSTRAINT_MEMORY_POLICY, 0b01),  # the policy comes first
+    ],
+)
+def test_what_confines_the_request_says_whose_memory_counts(
+    gfp: int, zonelist: bool, nodemask: int, mems: int, constraint: int, nodes: int
+) -> None:
+    lab = Lab("2x64M")
+    m, task = lab.m, process(lab, 10)
+    m[G_STATIC_KEYS] |= KEY_CPUSETS if mems != 0b11 else 0
+    m[task + TASK_MEMS_ALLOWED] = m[task + TASK_HARDWALL_MEMS] = mems
+    where = word_of_va(m[NODE_DATA]) + ND_ZONELISTS if zonelist else 0
+    oc = OomControl(gfp, zonelist=where, nodemask=nodemask)
+    with lab.acting(task):
+        assert constrained_alloc(m, 0, oc) == constraint
+    pages = [m[word_of_va(m[NODE_DATA + nid]) + ND_SPANNED] for nid in (0, 1)]
+    swap = m[G_TOTAL_SWAP_PAGES]
+    if nodes == 0b11:
+        assert oc.total_pages == m[G_TOTALRAM] + swap
+    else:
+        assert oc.total_pages == swap + pages[nodes >> 1]
+
+
+@pytest.mark.parametrize(
+    ("memory", "memsw", "swappiness", "swap", "total"),
+    [
+        (1000, 1 << 40, 60, 0, 1000),
+        (1000, 1 << 40, 60, 500, 1500),
+        (1000, 1200, 60, 500, 1200),
+        (1000, 1200, 0, 500, 1000),  # no swapping: only its memory counts
+        (0, 1 << 40, 60, 0, 1),
+    ],
+)
+def test_a_control_group_is_measured_against_its_own_limits(
+    memory: int, memsw: int, swappiness: int, swap: int, total: int
+) -> None:
+    lab = Lab("1x64M")
+    m, group = lab.m, lab.scratch()
+    m[group + MC_MEMORY + PC_MAX], m[group + MC_MEMSW + PC_MAX] = memory, memsw
+    m[G_VM_SWAPPINESS], m[G_TOTAL_SWAP_PAGES] = swappiness, swap
+    oc = OomControl(GFP_KERNEL, memcg=group)
+    assert constrained_alloc(m, 0, oc) == CONSTRAINT_MEMCG
+    assert oc.total_pages == total

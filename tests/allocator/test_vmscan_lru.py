@@ -23,12 +23,19 @@ from allocator.mmzone import (
     LRU_ACTIVE_FILE,
     LRU_INACTIVE_ANON,
     LRU_INACTIVE_FILE,
+    MAX_NR_ZONES,
     ND_LRUVEC,
     ND_RECENT_ROTATED,
     ND_RECENT_SCANNED,
+    ND_REFAULTS,
     ND_VM_STAT,
+    NR_FREE_PAGES,
     NR_INACTIVE_ANON,
     NR_ISOLATED_ANON,
+    NR_ZONE_LRU_BASE,
+    WORKINGSET_ACTIVATE,
+    Z_VM_STAT,
+    ZONE_WORDS,
 )
 from allocator.scan_control import ScanControl
 from allocator.swap import lru_add_drain
@@ -36,11 +43,13 @@ from allocator.trace import EV_VMSCAN_SHRINK_INACTIVE
 from allocator.tracepoints import trace_records
 from allocator.vmscan_lru import (
     ISOLATED_WAIT_NS,
+    SCAN_ANON,
     SCAN_EQUAL,
     SCAN_FILE,
     SCAN_FRACT,
     adjust_targets,
     get_scan_count,
+    inactive_list_is_low,
     inactive_ratio,
     isolate_lru_pages,
     scan_balance,
@@ -49,6 +58,7 @@ from allocator.vmscan_lru import (
     shrink_inactive_list,
     too_many_isolated,
 )
+from allocator.vmstat import cpu_vm_stats_fold
 from tests.allocator.process_support import PAGE, Lab
 
 
@@ -218,3 +228,114 @@ def test_the_tracepoint_counts_what_was_activated_and_what_was_kept_as_in_use() 
         (32, sc.nr_reclaimed or said[0][2], sc.nr_activate, sc.nr_ref_keep << 32)
     ]
     assert said[0][2] + said[0][9] + (said[0][10] >> 32) <= 32
+
+
+def sizes(lab: Lab, nd: int, **lists: int) -> None:
+    """Sets what the LRU counters of the node and of its DMA32 zone say."""
+    names = {
+        "inactive_anon": NR_INACTIVE_ANON,
+        "active_anon": NR_INACTIVE_ANON + 1,
+        "inactive_file": NR_INACTIVE_ANON + 2,
+        "active_file": NR_INACTIVE_ANON + 3,
+    }
+    cpu_vm_stats_fold(lab.m, 0)
+    for zid in range(MAX_NR_ZONES):
+        for i in range(4):
+            lab.m[nd + zid * ZONE_WORDS + Z_VM_STAT + NR_ZONE_LRU_BASE + i] = 0
+    for name, item in names.items():
+        value = lists.get(name, 0)
+        lab.m[nd + ND_VM_STAT + item] = value
+        lab.m[nd + ZONE_WORDS + Z_VM_STAT + NR_ZONE_LRU_BASE + item - NR_INACTIVE_ANON] = value
+
+
+@pytest.mark.parametrize(
+    ("file", "inactive", "active", "swap", "refaults", "actual", "low"),
+    [
+        (0, 100, 101, 9, 0, True, True),  # below 1 GiB the ratio is 1
+        (0, 100, 100, 9, 0, True, False),
+        (0, 0, 1000, 0, 0, True, False),  # without swap nobody scans anonymous pages
+        (1, 100, 101, 0, 0, True, True),
+        (1, 100, 100, 0, 0, True, False),
+        (1, 1 << 18, 3 << 18, 0, 0, True, False),  # 4 GiB: up to isqrt(40) = 6 times as many
+        (1, 1 << 18, (6 << 18) + 1, 0, 0, True, False),  # 7 GiB: isqrt(70) = 8
+        (1, 1 << 16, (7 << 16) + 1, 0, 0, True, True),  # 2 GiB: isqrt(20) = 4
+        (1, 1000, 1, 0, 7, True, True),  # refaults since the last reclaim: any active page is many
+        (1, 1000, 0, 0, 7, True, False),
+        (1, 1000, 1, 0, 7, False, False),  # not where nothing is reclaimed
+        (0, 1000, 1, 9, 7, True, False),  # nor for anonymous pages
+    ],
+)
+def test_the_inactive_list_is_low(
+    file: int, inactive: int, active: int, swap: int, refaults: int, actual: bool, low: bool
+) -> None:
+    lab, nd = lab_with_pages(8)
+    m = lab.m
+    kind = "file" if file else "anon"
+    sizes(lab, nd, **{f"inactive_{kind}": inactive, f"active_{kind}": active})
+    m[G_TOTAL_SWAP_PAGES] = swap
+    m[nd + ND_REFAULTS] = 0
+    m[nd + ND_VM_STAT + WORKINGSET_ACTIVATE] = refaults
+    sc = ScanControl(GFP_KERNEL)
+    assert inactive_list_is_low(m, 0, nd + ND_LRUVEC, file, sc, actual) is low
+
+
+@pytest.mark.parametrize(
+    ("anon", "file", "priority", "memcg", "balance"),
+    [
+        # free memory and files together below the high watermarks: only anonymous pages
+        ((8000, 0), (10, 10), 12, False, SCAN_ANON),
+        ((4000, 0), (10, 10), 12, False, SCAN_FRACT),  # none to scan at this priority
+        ((4000, 0), (10, 10), 11, False, SCAN_ANON),
+        ((8000, 8001), (10, 10), 12, False, SCAN_FRACT),  # the inactive ones are few
+        ((8000, 0), (10, 10), 12, True, SCAN_FRACT),  # a group's reclaim does not look at it
+        # inactive file pages enough: only those
+        ((8000, 0), (9000, 100), 12, False, SCAN_FILE),
+        ((8000, 0), (9000, 9001), 12, False, SCAN_FRACT),
+        ((8000, 0), (4000, 100), 12, False, SCAN_FRACT),
+        ((8000, 0), (4000, 100), 11, False, SCAN_FILE),
+    ],
+)
+def test_one_kind_alone_is_scanned_where_the_other_is_tiny_or_this_one_plenty(
+    anon: tuple[int, int], file: tuple[int, int], priority: int, memcg: bool, balance: int
+) -> None:
+    lab, nd = lab_with_pages(8)
+    m, group = lab.m, lab.scratch()
+    m[G_NR_SWAP_PAGES] = m[G_TOTAL_SWAP_PAGES] = 9
+    names = ("inactive_anon", "active_anon", "inactive_file", "active_file")
+    sizes(lab, nd, **dict(zip(names, (*anon, *file), strict=True)))
+    for zid in range(MAX_NR_ZONES):
+        m[nd + zid * ZONE_WORDS + Z_VM_STAT + NR_FREE_PAGES] = 0
+    m[nd + ND_REFAULTS] = m[nd + ND_VM_STAT + WORKINGSET_ACTIVATE]
+    sc = ScanControl(GFP_KERNEL, priority=priority, memcg=group if memcg else 0)
+    assert scan_balance(m, 0, nd + ND_LRUVEC, sc) == balance
+
+
+@pytest.mark.parametrize(
+    ("balance", "counts", "considered"),
+    [
+        (SCAN_EQUAL, [100, 200, 300, 400], 1000),
+        (SCAN_FILE, [0, 0, 300, 400], 700),
+    ],
+)
+def test_counts_are_of_the_lists_that_balance_names(
+    balance: int, counts: list[int], considered: int
+) -> None:
+    lab, nd = lab_with_pages(8)
+    lab.m[G_NR_SWAP_PAGES] = 9
+    sizes(lab, nd, inactive_anon=100, active_anon=200, inactive_file=300, active_file=400)
+    sc = ScanControl(GFP_KERNEL, priority=0, may_swap=balance == SCAN_EQUAL)
+    assert get_scan_count(lab.m, 0, nd + ND_LRUVEC, sc) == (counts, considered)
+
+
+def test_a_fraction_is_rounded_up_so_that_the_last_page_is_not_missed() -> None:
+    lab, nd = lab_with_pages(8)
+    m = lab.m
+    m[G_NR_SWAP_PAGES], m[G_VM_SWAPPINESS] = 9, 0
+    sizes(lab, nd, inactive_anon=1, active_anon=1, inactive_file=1, active_file=2)
+    for zid in range(MAX_NR_ZONES):
+        m[nd + zid * ZONE_WORDS + Z_VM_STAT + NR_FREE_PAGES] = 5000
+    for i in (0, 1):
+        m[nd + ND_RECENT_SCANNED + i] = m[nd + ND_RECENT_ROTATED + i] = 0
+    counts, _ = get_scan_count(m, 0, nd + ND_LRUVEC, ScanControl(GFP_KERNEL, priority=0))
+    # 0 of 201 for anonymous pages, 200 of 201 for files
+    assert counts == [0, 0, 1, 2]
