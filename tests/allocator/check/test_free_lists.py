@@ -4,13 +4,23 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from allocator.check import check_frames
 from allocator.check.context import Check
-from allocator.check.free_lists import coverage, list_heads, list_name, type_name
-from allocator.layout import G_TOTALCMA
-from allocator.mmzone import MIGRATE_MOVABLE
+from allocator.check.free_lists import (
+    coverage,
+    left_by_soft_offline,
+    list_heads,
+    list_name,
+    type_name,
+)
+from allocator.kernel import Kernel
+from allocator.layout import G_TOTALCMA, SECTION_PAGES
+from allocator.mm_types import PG_HWPOISON
+from allocator.mmzone import MIGRATE_ISOLATE, MIGRATE_MOVABLE, NR_FREE_PAGES, Z_VM_STAT
 from allocator.page_isolation import start_isolate_page_range, undo_isolate_page_range
+from allocator.pageblock import get_pageblock_migratetype, set_pageblock_migratetype
 from tests.allocator.machines import boot
 
 
@@ -60,3 +70,39 @@ def test_fully_shredded_memory_is_sound() -> None:
     check = Check(kernel.memory)
     assert (check.free_blocks.order == 0).sum() > 3000
     assert check_frames(kernel.memory, strict=True).sound
+
+
+def left_isolated() -> tuple[Kernel, int]:
+    """A free frame on the list of isolated blocks, not counted, in a pageblock that is not isolated
+    any more: what soft offline leaves, but that the frame is not marked."""
+    kernel = boot("1x64M")
+    kernel.mm_init()
+    page = kernel.alloc_pages("GFP_HIGHUSER_MOVABLE")
+    assert page is not None
+    kind = get_pageblock_migratetype(kernel.m, page.pfn)
+    set_pageblock_migratetype(kernel.m, page.pfn, MIGRATE_ISOLATE)
+    kernel.free_pages(page)
+    set_pageblock_migratetype(kernel.m, page.pfn, kind)
+    return kernel, page.pfn
+
+
+def test_what_soft_offline_leaves_is_legal_around_a_bad_frame_only() -> None:
+    kernel, pfn = left_isolated()
+    rules = {finding.rule for finding in check_frames(kernel.memory).findings}
+    assert "free-list-type" in rules
+    kernel.m[kernel.m[SECTION_PAGES + (pfn >> 15 << 2)] + (pfn << 3)] |= PG_HWPOISON
+    check = Check(kernel.memory)
+    left = left_by_soft_offline(check, check.free_blocks)
+    assert check.free_blocks.heads[left].tolist() == [check.frames.index(pfn)]
+    assert check_frames(kernel.memory).sound
+
+
+@pytest.mark.parametrize(
+    ("off", "sound"), [(0, True), (-1, True), (-2, False), (1, True), (2, False)]
+)
+def test_free_pages_may_differ_by_what_soft_offline_hides(off: int, sound: bool) -> None:
+    kernel, pfn = left_isolated()
+    kernel.m[kernel.m[SECTION_PAGES + (pfn >> 15 << 2)] + (pfn << 3)] |= PG_HWPOISON
+    zone = max(kernel.zones, key=lambda zone: zone.free_pages)
+    kernel.m[zone.word + Z_VM_STAT + NR_FREE_PAGES] += off
+    assert check_frames(kernel.memory).sound is sound
