@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
-from allocator.gfp import GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, RECLAIM
+import pytest
+
+from allocator.compact_suitable import compact_gap
+from allocator.gfp import GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, RECLAIM
 from allocator.kswapd import (
     NAP_NS,
     kswapd_run_pending,
+    kswapd_shrink_node,
     prepare_kswapd_sleep,
     run_daemons,
 )
@@ -27,13 +31,18 @@ from allocator.mmzone import (
     ND_KSWAPD_FAILURES,
     ND_KSWAPD_ORDER,
     ND_KSWAPD_STATE,
+    NR_FREE_PAGES,
     PGDAT_DIRTY,
     PSET_THRESHOLD,
+    WMARK_HIGH,
     Z_DRIFT_MARK,
+    Z_VM_STAT,
+    Z_WMARK,
     ZONE_WORDS,
 )
 from allocator.page_alloc import alloc_pages_nodemask
 from allocator.pageset import calculate_pressure_threshold, zone_pageset
+from allocator.scan_control import ScanControl
 from allocator.trace import EV_VMSCAN_KSWAPD_SLEEP, EV_VMSCAN_KSWAPD_WAKE
 from allocator.tracepoints import trace_records
 from tests.allocator.process_support import PAGE, Lab
@@ -182,3 +191,49 @@ def test_while_it_is_awake_counters_drift_less() -> None:
     kswapd_run_pending(lab.m, 0)
     after = [lab.m[zone_pageset(lab.m, z, 3) + PSET_THRESHOLD] for z in drifting]
     assert after == before
+
+
+@pytest.mark.parametrize(
+    ("failures", "free", "sleeps", "forgets"),
+    [
+        (0, 9000, True, True),  # balanced
+        (0, 0, False, False),
+        (15, 0, False, False),
+        (16, 0, True, False),  # hopeless: it sleeps, but the node is as it was
+        (16, 9000, True, False),
+    ],
+)
+def test_it_may_sleep_when_the_node_is_balanced_or_hopeless(
+    failures: int, free: int, sleeps: bool, forgets: bool
+) -> None:
+    lab = Lab("1x64M")
+    nd, m = word_of_va(lab.m[NODE_DATA]), lab.m
+    for zid in range(MAX_NR_ZONES):
+        m[nd + zid * ZONE_WORDS + Z_VM_STAT + NR_FREE_PAGES] = free
+    m[nd + ND_KSWAPD_FAILURES] = failures
+    m[nd + ND_FLAGS] |= PGDAT_DIRTY
+    assert prepare_kswapd_sleep(m, nd, 0, 1) is sleeps
+    assert (m[nd + ND_FLAGS] & PGDAT_DIRTY == 0) is forgets
+
+
+@pytest.mark.parametrize(
+    ("order", "reclaimed", "order_after"),
+    [
+        (0, 0, 0),
+        (3, compact_gap(3) - 1, 3),
+        (3, compact_gap(3), 0),  # room for compaction is made: the rest is about order 0
+    ],
+)
+def test_a_round_aims_at_the_high_watermarks_and_drops_the_order_when_there_is_room(
+    order: int, reclaimed: int, order_after: int
+) -> None:
+    lab = Lab("1x64M")
+    nd, m = word_of_va(lab.m[NODE_DATA]), lab.m
+    sc = ScanControl(GFP_KERNEL, order, 1, kswapd=True)
+    sc.nr_reclaimed = reclaimed
+    assert not kswapd_shrink_node(m, 0, nd, sc)
+    marks = [m[nd + zid * ZONE_WORDS + Z_WMARK + WMARK_HIGH] for zid in (0, 1)]
+    assert sc.nr_to_reclaim == sum(max(mark, 32) for mark in marks)
+    assert sc.order == order_after
+    sc.nr_scanned = sc.nr_to_reclaim
+    assert kswapd_shrink_node(m, 0, nd, sc)
