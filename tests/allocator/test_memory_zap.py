@@ -75,7 +75,8 @@ def test_swapped_pages_are_shared_by_a_fork_and_their_slots_come_back() -> None:
     swapped = proc.counters["swap"]
     assert swapped > 0
     child = proc.fork()
-    assert child.counters["swap"] == swapped
+    # the fork itself may have to swap out more, of both
+    assert child.counters["swap"] == proc.counters["swap"] >= swapped
     sound(kernel)
     proc.exit()
     for n in range(0, pages, 97):
