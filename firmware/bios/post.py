@@ -15,7 +15,15 @@ from firmware.bios.timeofday import TimeOfDay
 from firmware.bios.video import Video
 from firmware.e820 import BIOS_START, EBDA
 from machine import Machine
-from machine.cmos import DISK_TYPES, EQUIPMENT, FLOPPY_TYPES
+from machine.cmos import (
+    DISK_0,
+    DISK_0_KIND,
+    DISK_1,
+    DISK_1_KIND,
+    DISK_TYPES,
+    EQUIPMENT,
+    FLOPPY_TYPES,
+)
 from machine.drive import Drive
 
 COM1 = 0x3F8
@@ -24,6 +32,8 @@ _RSDP_SIGNATURE = b"RSD PTR "
 _MASKS = 0xB8, 0x8F
 """Open: timer, keyboard, cascade, floppy; clock, mouse, coprocessor are the second's."""
 _EBDA_SIZE = 0x400
+_DISK_CELLS = struct.Struct("<BHBHBHB")
+_USER_TYPE = 47
 
 
 def set_up(machine: Machine, video: Video, time: TimeOfDay) -> None:
@@ -89,8 +99,24 @@ def _drives(machine: Machine) -> None:
     types = [_floppy_type(drives.get(number)) for number in (0, 1)]
     cmos[FLOPPY_TYPES] = types[0] << 4 | types[1]
     cmos[DISK_TYPES] = (0xF0 if 0x80 in drives else 0) | (0x0F if 0x81 in drives else 0)
+    for drive_number, kind, first in ((0x80, DISK_0_KIND, DISK_0), (0x81, DISK_1_KIND, DISK_1)):
+        cells = _disk_cells(drives.get(drive_number))
+        for place, value in zip((kind, *range(first, first + 9)), cells, strict=True):
+            cmos[place] = value
     floppies = sum(1 for kind in types if kind)
     cmos[EQUIPMENT] = 0x06 | (floppies and 1 | (floppies - 1) << 6)
+
+
+def _disk_cells(drive: Drive | None) -> bytes:
+    """What the CMOS says about a hard disk: type 47, for which cylinders, heads, no write
+    precompensation, control byte, landing zone and sectors follow."""
+    if drive is None:
+        return bytes(10)
+    shape = drive.geometry
+    control = 0xC0 | (shape.heads > 8) << 3
+    return _DISK_CELLS.pack(
+        _USER_TYPE, shape.cylinders, shape.heads, 0xFFFF, control, shape.cylinders, shape.sectors
+    )
 
 
 def _floppy_type(drive: Drive | None) -> int:

@@ -18,6 +18,11 @@ _EQUIPMENT = calls(
     "mov al, 0x10\n out 0x70, al\n in al, 0x71\n mov ah, 0\n mov bx, ax\n"
     " mov al, 0x14\n out 0x70, al\n in al, 0x71",
     "mov al, [0x475]\n mov ah, 0",
+    *(
+        f"mov al, {place:#x}\n out 0x70, al\n in al, 0x71\n mov ah, 0\n mov bl, al\n"
+        f" mov al, {place + 1:#x}\n out 0x70, al\n in al, 0x71"
+        for place in (0x11, 0x19, 0x1B, 0x1D, 0x1F, 0x21, 0x23)
+    ),
 )
 _BARE = ("-nodefaults", "-vga", "std")
 EQUIPMENT = Program(_EQUIPMENT, qemu=_BARE)

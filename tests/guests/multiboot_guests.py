@@ -22,6 +22,8 @@ _HEADER_2 = """
         .word   4, 0
         .long   12, 3
         .balign 8
+        .word   6, 0                    # modules on pages of their own
+        .long   8
         .word   0, 0
         .long   8
 2:
@@ -140,6 +142,9 @@ map:    cmp     dword ptr [esi + 8], 24
 base:   cmp     ecx, 12
         jne     wrong
         jmp     good
+apm:    cmp     ecx, 28
+        jne     wrong
+        jmp     good
 screen: cmp     ecx, 32
         jb      wrong
         cmp     dword ptr [esi + 12], 0
@@ -210,7 +215,7 @@ sum:    cmp     dword ptr [esi + 8], 0x20445352 # RSD
         jmp     good
         .balign 4
 table:  .long   last, text, text, module, memory, wrong, map, wrong
-        .long   screen, elf, wrong, wrong, wrong, wrong, old, new
+        .long   screen, elf, apm, wrong, wrong, wrong, old, new
         .long   wrong, wrong, wrong, wrong, wrong, base
 upper:  .long   0
 mapped: .long   0
