@@ -197,3 +197,18 @@ def test_a_snapshot_without_kernel_is_told_in_one_line(
     result = numalab(words[0], "a.snap", *words[1:])
     assert (result.code, result.out) == (69, "")
     assert "no kernel has been booted on this machine" in result.last
+
+
+def test_modules_are_loaded_for_a_multiboot_kernel_and_for_nothing_else(numalab: Numalab) -> None:
+    # mov eax, [ebx + 24]; mov esi, [eax]; mov al, [esi]; mov dx, 3f8h; out dx, al; hlt
+    code = bytes.fromhex("8b4318 8b30 8a06 66baf803 ee faf4")
+    Path("kernel.bin").write_bytes(
+        header_1(1 << 16, 0x100000, 0x100000, 0, 0, 0x100020).ljust(0x20, b"\0") + code
+    )
+    Path("mod").write_bytes(b"M")
+    result = numalab("boot", "kernel.bin", "--module", "mod with a line", *SMALL)
+    assert (result.code, result.out.strip()) == (0, "M")
+    missing = numalab("boot", "kernel.bin", "--module", "nothing", *SMALL)
+    assert (missing.code, missing.last.startswith("numalab: nothing: ")) == (66, True)
+    wrong = numalab("boot", disk("a.img", HALT), "--module", "mod", *SMALL)
+    assert (wrong.code, wrong.last) == (64, "numalab: --module is for Multiboot kernels (exit 64)")
