@@ -40,6 +40,9 @@ _CR8 = re.compile(rb"[\x44-\x47]\x0f[\x20\x22][\xc0-\xc7]")
 _PREFIXES = b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3" + bytes(range(0x40, 0x50))
 _ENDINGS = (b"\xfb", b"\x9d", b"\xcf")
 """STI, POPF, IRET."""
+_POPF = b"\x9d"
+_SS, _BIG, _IF_UPPER = 2, 1 << 22, 2
+"""Number of SS, its flag for 32-bit stacks, IF in the flags' second byte."""
 _MAX_WATCHED = 4096
 """Addresses with a breakpoint in one engine, from which on only LTR is watched: interrupts are then
 taken where a slice ends at the latest."""
@@ -99,13 +102,25 @@ class Guard:
             return
         code = self.code(address, min(size, 15)).lstrip(_PREFIXES)
         if code[:1] in _ENDINGS or code[:2] == b"\x0f\x07":
-            if self._cpu.attentive:
+            if self._cpu.attentive and not (code[:1] == _POPF and self._pops_disabled()):
                 self._stop(self._engine.counter - 1)
         elif code[:2] in (b"\x0f\x30", b"\x0f\x32"):
             if self._regs.rcx & 0xFFFFFFFF in (_MSR_APIC_BASE, _MSR_TSC):
                 self._stop(self._engine.counter - 1)
         elif code[:1] == b"\x0f":
             self._stop(self._engine.counter - 1)
+
+    def _pops_disabled(self) -> bool:
+        """In front of POPF: the flags on the stack have interrupts off. (Code that saves and
+        restores its flags in a loop would otherwise stop in every round while one waits.)"""
+        hidden = self._cpu.hidden
+        hidden.load()
+        _, base, _, flags = hidden.segment(_SS)
+        sp = hidden.rsp
+        if not hidden.code64:
+            sp = base + (sp & (0xFFFFFFFF if flags & _BIG else 0xFFFF)) & 0xFFFFFFFF
+        top = self.code(sp, 2)
+        return len(top) == 2 and not top[1] & _IF_UPPER
 
     def _stop(self, begun: int) -> None:
         self.pending = True

@@ -110,6 +110,7 @@ ALU = "4801d8 4831c3 48c1e003 4829d3 4809c2 4889c6"
 MULTIPLY = "480fafc3 4801d0 4869db0d661900 4883c301 4831c2"
 MEMORY = "48890425 00002000 488b1c25 08002000 48011c25 10002000 50 5b"
 CALLS = "e801000000 90 4883c408"
+FLAGS = "9c 9d"
 BRANCHES = "a801 7402 ffc3 a802 7402 ffc2 d1c8"
 LOOPS = (
     ("nothing but DEC and JNZ", "", 2),
@@ -122,6 +123,7 @@ LOOPS = (
     ("30 memory accesses in 32 instructions", MEMORY * 6, 32),
     ("a call in every round", CALLS, 4),
     ("branches over one instruction", BRANCHES, 8),
+    ("flags saved and restored in every round", FLAGS, 4),
 )
 
 
@@ -151,9 +153,8 @@ def main() -> None:
     """Print a line for every kind of loop."""
     several_cpus()
     for name, body, length in LOOPS:
-        times = (
-            INSTRUCTIONS // length // (40 if (body and body in MEMORY * 6) or body == CALLS else 1)
-        )
+        slow = body in (MEMORY, MEMORY * 6, CALLS, FLAGS)
+        times = INSTRUCTIONS // length // (40 if slow else 1)
         code, few = loop(body, times), loop(body, HOOKED // length)
         own, counted = by_turns(lambda: bare(code), lambda: ours(code))  # noqa: B023
         with plain_engines():

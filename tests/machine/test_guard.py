@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from machine.guard import Guard
+
 GDT, TSS, FAR = 0x110000, 0x112000, 0x102000
 USER_CODE = 0x101000
 
@@ -130,6 +132,10 @@ OPENERS = {
     "sti": ("b061 e6e9 fb b062 e6e9 f4", "aIb"),
     "sti and cli at once": ("b061 e6e9 fb fa b062 e6e9 f4", "ab"),
     "popf": ("b061 e6e9 6802020000 9d b062 e6e9 f4", "aIb"),
+    "popf that leaves them off, then on": (
+        "b061 e6e9 6802000000 9d b063 e6e9 6802020000 9d b062 e6e9 f4",
+        "acIb",
+    ),
     "popf with a prefix": ("b061 e6e9 66680202 669d b062 e6e9 f4", "aIb"),
     "iret": (
         "b061 e6e9 6a18 6800000800 6802020000 6a10 6a00 48c70424 1e001000 48cf b062 e6e9 f4",
@@ -151,6 +157,18 @@ def test_an_interrupt_is_taken_right_where_the_flag_comes_on(
         if machine.run(max_instructions=budget).kind != "budget":
             break
     assert machine.console.text == said
+
+
+def test_flags_saved_and_restored_in_a_loop_do_not_stop_while_an_interrupt_waits(
+    guest: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = []
+    step = Guard.step
+    monkeypatch.setattr(Guard, "step", lambda guard: steps.append(1) or step(guard))
+    machine = with_interrupt(guest, "b9e8030000 9c 9d ffc9 75fa fb 90 f4")
+    assert machine.run(10_000).kind == "halt"
+    assert machine.console.text == "I"
+    assert len(steps) < 5
 
 
 def test_ltr_is_watched_however_much_else_there_is(
