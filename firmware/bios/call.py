@@ -11,11 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from machine.hidden import SEGMENT_NUMBERS
+
 if TYPE_CHECKING:
     from machine import VCPU, Machine
 
 CF, ZF, IF = 0x001, 0x040, 0x200
-_NAMES = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp")
+_NAMES = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi")
+"""In the order of their numbers."""
 _SEGMENTS = ("ss", "ds", "es", "cs")
 _U32 = (1 << 32) - 1
 _FLAGS_PLACE = 6
@@ -52,8 +55,12 @@ class Call:
 
     def __init__(self, machine: Machine, cpu: VCPU) -> None:
         self.machine, self.cpu = machine, cpu
-        names = (*_NAMES, *_SEGMENTS)
-        self._before = dict(zip(names, cpu.regs.get_many(names), strict=True))
+        hidden = cpu.hidden
+        hidden.load()
+        self._before = {name: hidden.gpr(number) for number, name in enumerate(_NAMES)}
+        for name in _SEGMENTS:
+            self._before[name] = hidden.segment(SEGMENT_NUMBERS[name])[0]
+        self._paged = hidden.paging
         self.values = dict(self._before)
 
     @property
@@ -96,8 +103,10 @@ class Call:
 
     def physical(self, segment: int, offset: int) -> int | None:
         """Physical address of a byte, None where nothing is mapped."""
-        linear = (segment << 4) + (offset & 0xFFFF)
-        return self.cpu.translate(linear)
+        return self._translate((segment << 4) + (offset & 0xFFFF))
+
+    def _translate(self, linear: int) -> int | None:
+        return self.cpu.translate(linear) if self._paged else linear & self.cpu.a20_mask
 
     def read(self, segment: int, offset: int, size: int) -> bytes:
         """`size` bytes from `segment`:`offset` on, straight on beyond the end of the segment."""
@@ -126,7 +135,7 @@ class Call:
         while done < size:
             linear = start + done
             length = min(size - done, 0x1000 - linear % 0x1000)
-            pieces.append((self.cpu.translate(linear), length))
+            pieces.append((self._translate(linear), length))
             done += length
         return pieces
 
