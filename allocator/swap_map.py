@@ -77,6 +77,8 @@ SC_SLOTS = SWAP_SLOTS_CACHE["slots"]
 SC_SLOTS_RET = SWAP_SLOTS_CACHE["slots_ret"]
 SC_GOT = SWAP_SLOTS_CACHE["got"]
 SC_WORDS = SWAP_SLOTS_CACHE.words
+SLOTS_DISABLED = -1
+"""No slots are cached while an area is given up: none of its may be left behind anywhere."""
 SLOTS_CACHE_ACTIVATE = 5 * SWAP_BATCH
 SLOTS_CACHE_DEACTIVATE = 2 * SWAP_BATCH
 ENOENT, ENOMEM, EEXIST, EINVAL = 2, 12, 17, 22
@@ -228,7 +230,7 @@ def slots_cache(m: memoryview, cpu: int) -> int:
 
 def free_swap_slot(m: memoryview, cpu: int, entry: int) -> None:
     """A slot that nobody uses: kept with the CPU's returned slots while there is plenty. Hot."""
-    if m[G_SWAP_SLOTS_ACTIVE] == 0:
+    if m[G_SWAP_SLOTS_ACTIVE] <= 0:
         swap_entry_free(m, entry)
         return
     cache = slots_cache(m, cpu)
@@ -262,6 +264,8 @@ def drain_swap_slots(m: memoryview) -> None:
 def check_cache_active(m: memoryview) -> bool:
     """True if slots may be cached: there are more free ones than some for every CPU. Hot."""
     cpus = m[G_NUM_ONLINE_CPUS]
+    if m[G_SWAP_SLOTS_ACTIVE] == SLOTS_DISABLED:
+        return False
     if m[G_SWAP_SLOTS_ACTIVE] == 0:
         if m[G_NR_SWAP_PAGES] > cpus * SLOTS_CACHE_ACTIVATE:
             m[G_SWAP_SLOTS_ACTIVE] = 1

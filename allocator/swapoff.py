@@ -53,6 +53,7 @@ from .swap_map import (
     SI_PAGES,
     SI_PRIO,
     SLOTS_A_WORD,
+    SLOTS_DISABLED,
     SWAP_HAS_CACHE,
     SWAP_MAP_BAD,
     SWAP_MAP_SHMEM,
@@ -172,9 +173,10 @@ def swapoff(m: memoryview, cpu: int, kind: int) -> int:
     m[G_NR_SWAP_PAGES] -= pages
     m[G_TOTAL_SWAP_PAGES] -= pages
     m[si + SI_FLAGS] &= ~SWP_WRITEOK
-    m[G_SWAP_SLOTS_ACTIVE] = 0
+    m[G_SWAP_SLOTS_ACTIVE] = SLOTS_DISABLED
     drain_swap_slots(m)
     error = try_to_unuse(m, cpu, kind)
+    m[G_SWAP_SLOTS_ACTIVE] = 0
     if error:
         m[si + SI_FLAGS] |= SWP_WRITEOK
         m[G_NR_SWAP_PAGES] += pages

@@ -6,14 +6,26 @@ from __future__ import annotations
 import pytest
 
 from allocator.address_space import swap_info
-from allocator.layout import G_NR_SWAP_PAGES, G_TOTAL_SWAP_PAGES
+from allocator.check import check_frames
+from allocator.check.context import Check
+from allocator.check.swap_rules import kept_slots
+from allocator.kernel import Kernel
+from allocator.layout import G_NR_SWAP_PAGES, G_SWAP_SLOTS_ACTIVE, G_TOTAL_SWAP_PAGES
 from allocator.mm_inline import PG_SWAPCACHE
 from allocator.mm_types import PG_DIRTY
 from allocator.page_io import swap_bdev
-from allocator.swap_map import SI_FLAGS, SI_PRIO, SWP_USED, SWP_WRITEOK
+from allocator.swap_map import (
+    SI_FLAGS,
+    SI_PRIO,
+    SLOTS_DISABLED,
+    SWP_USED,
+    SWP_WRITEOK,
+    check_cache_active,
+)
 from allocator.swapoff import EINVAL, find_entry, swapoff, try_to_unuse
-from allocator.swapops import pte_to_swp_entry
+from allocator.swapops import SWP_TYPE_SHIFT, pte_to_swp_entry
 from allocator.vma import find_vma
+from tests.allocator.machines import boot
 from tests.allocator.process_support import PAGE, Lab
 
 
@@ -117,3 +129,34 @@ def test_an_empty_or_small_area_goes_without_a_trace(lab: Lab, pages: int) -> No
     lab.drain()
     assert lab.lru(0, 0) == before
     assert lab.check().sound
+
+
+def test_no_slot_of_it_is_left_with_a_cpu_while_memory_is_short() -> None:
+    """Bringing pages back pushes others out, to the second area; the slots that come free must not
+    wait in the CPUs' caches of slots until their area is gone."""
+    kernel = boot("1x32M")
+    first = kernel.swapon(8192)
+    process = kernel.create_process()
+    area = process.mmap(44 << 20)
+    for at in range(area, area + (44 << 20), PAGE):
+        process.write(at, at.to_bytes(8, "little"))
+    kernel.swapon(16384)
+    kernel.swapoff(first)
+    report = check_frames(kernel.memory)
+    assert report.sound, str(report)
+    assert slot_types(kernel) <= {1}
+    for at in range(area, area + (44 << 20), 64 * PAGE):
+        assert process.read(at, 8) == at.to_bytes(8, "little")
+
+
+def slot_types(kernel: Kernel) -> set[int]:
+    """Areas of the slots in the caches of the CPUs."""
+    return {entry >> SWP_TYPE_SHIFT for entry in kept_slots(Check(kernel.memory)).tolist()}
+
+
+def test_slots_are_not_cached_while_an_area_is_given_up(lab: Lab) -> None:
+    lab.swap(4096)
+    assert check_cache_active(lab.m)
+    lab.m[G_SWAP_SLOTS_ACTIVE] = SLOTS_DISABLED
+    assert not check_cache_active(lab.m)
+    assert lab.m[G_SWAP_SLOTS_ACTIVE] == SLOTS_DISABLED
