@@ -105,6 +105,18 @@ def set_word_bits(builder: Any, place: Place, values: list[Any]) -> None:
     builder.position_at_end(done)
 
 
+def others_inside(builder: Any, place: Place, values: list[Any]) -> Any:  # noqa: ARG001
+    """spinlock.others_inside()."""
+    return builder.zext(builder.icmp_signed("==", _mode(builder), I64(SHARED)), I64)
+
+
+def replace_word(builder: Any, place: Place, values: list[Any]) -> Any:
+    """spinlock.replace_word()."""
+    word = place(values[0], values[1])
+    found = builder.cmpxchg(word, values[2], values[3], "seq_cst", "seq_cst")
+    return builder.zext(builder.extract_value(found, 1), I64)
+
+
 def prefetch(builder: Any, place: Place, values: list[Any]) -> None:  # noqa: ARG001
     """spinlock.prefetch(): the address need not be one."""
     word = builder.gep(builder.extract_value(values[0], 0), [values[1]])
@@ -120,6 +132,8 @@ LOCKING: dict[str, Callable[[Any, Place, list[Any]], Any]] = {
     "let_others_go": let_others_go,
     "add_to_word": add_to_word,
     "set_word_bits": set_word_bits,
+    "others_inside": others_inside,
+    "replace_word": replace_word,
     "prefetch": prefetch,
 }
 """How the functions of `spinlock` are compiled: from a builder, a way to word places, arguments."""

@@ -46,6 +46,7 @@ from .layout import (
 from .mmzone import MAX_NR_ZONES, MAX_ORDER, NR_CPUS, NR_FREE_PAGES, Z_PRESENT, ZONE_WORDS
 from .page_alloc import FREE_REFUSED, alloc_pages_nodemask, free_pages
 from .pcp import drain_all_pages
+from .spinlock import others_inside
 from .vmstat import zone_page_state_snapshot
 
 # What the serve functions say
@@ -327,7 +328,8 @@ def serve_ring(m: memoryview, ram: memoryview, cpu: int, budget: int) -> int:
 def serve_mailbox(m: memoryview, ram: memoryview, cpu: int, now: int) -> int:
     """Serves the request in the mailbox of `cpu` at clock `now` (ns).
 
-    SERVED, SERVED_LATER, or NEEDS_MACHINE: then only the kernel's clock has been set. Hot.
+    SERVED, SERVED_LATER, or NEEDS_MACHINE: then only the kernel's clock has been set. Hot. (Where
+    others are inside, they set the clock as well; whoever waits is alone.)
     """
     m[G_CLOCK] = now
     box = MAILBOXES + cpu * MAILBOX_WORDS
@@ -336,9 +338,9 @@ def serve_mailbox(m: memoryview, ram: memoryview, cpu: int, now: int) -> int:
         count = serve_ring(m, ram, cpu, RING_ENTRIES)
         m[box + BOX_RESULT] = max(count, 0)
         m[box + BOX_ERRNO] = EINVAL if count < 0 else 0
-        return SERVED if m[G_CLOCK] == now else SERVED_LATER
+        return SERVED if others_inside(m) or m[G_CLOCK] == now else SERVED_LATER
     errno = serve_call(m, ram, cpu, number, box + BOX_ARGS, box + BOX_RESULT)
     if errno == NEEDS_MACHINE:
         return NEEDS_MACHINE
     m[box + BOX_ERRNO] = errno
-    return SERVED if m[G_CLOCK] == now else SERVED_LATER
+    return SERVED if others_inside(m) or m[G_CLOCK] == now else SERVED_LATER

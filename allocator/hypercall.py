@@ -24,6 +24,7 @@ the assembler, and a test keeps the two equal.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,9 @@ from .guest_calls import (
     ENOSYS,
     NEEDS_MACHINE,
     PROCESS_CALLS_FIRST,
+    PROCESS_CALLS_LAST,
     SERVED,
+    SERVED_LATER,
     cpu_is_online,
     ram_address,
     serve_mailbox,
@@ -57,6 +60,7 @@ from .layout import G_CLOCK, G_PGD, MAILBOX_WORDS, MAILBOXES, mailbox_phys, sign
 from .long_calls import CallEnded, long_calls
 from .mmzone import NR_CPUS
 from .native import attach_native
+from .team import Team, break_call
 from .timekeeping import enter_kernel, leave_kernel
 
 if TYPE_CHECKING:
@@ -180,6 +184,7 @@ class Hypercalls:
         self.serve: Callable[[int, int], int] = self._serve
         """Serves the mailbox of a CPU at a clock time, as `serve_mailbox` does."""
         self._verdict = Verdict.CONTINUE
+        self._engine: Engine | None = None
         table: dict[str, Callable[[int, int], Answer]] = {
             "START_CPU": self._start_cpu,
             "YIELD": self._yield,
@@ -223,7 +228,16 @@ class Hypercalls:
         self.machine.mailbox_address = mailbox_phys
         self.machine.doorbell.handler = self.ring
         self.processes.install()
-        attach_native(self.machine, engine or current_engine())
+        self._engine = engine or current_engine()
+        attach_native(self.machine, self._engine)
+        self.machine.beside = self._side_by_side
+        self.machine.break_call = break_call
+
+    def _side_by_side(self) -> AbstractContextManager[object]:
+        """Around a run with CPUs in threads. Compiled code serves them side by side, as a team;
+        interpreted, it serves one at a time, under the machine's lock."""
+        compiled = self._engine is not None and self._engine.name == "compiled"
+        return Team(self.m, self._engine) if compiled and self._engine else nullcontext()
 
     @property
     def inside(self) -> bool:
@@ -242,15 +256,25 @@ class Hypercalls:
         Never raises for anything a guest can do."""
         if not 0 <= cpu < NR_CPUS:
             return Verdict.CONTINUE
+        number = self.m[MAILBOXES + cpu * MAILBOX_WORDS]
+        if not PROCESS_CALLS_FIRST <= number <= PROCESS_CALLS_LAST:
+            return self._ring(cpu, number)
+        with self.machine.alone():
+            return self._ring(cpu, number)
+
+    def _ring(self, cpu: int, number: int) -> Verdict:
         m = self.m
         box = MAILBOXES + cpu * MAILBOX_WORDS
-        number = m[box]
         self.calls += 1
         self._verdict = Verdict.CONTINUE
         self.serving = number or -1
-        enter_kernel(self.machine)
+        said = self.machine.cpus[cpu].take_answer() if cpu < len(self.machine.cpus) else SERVED
+        if self.machine.in_threads and said != SERVED_LATER:
+            m[G_CLOCK] = self.machine.clock.now  # what it says now is another CPU's time
+        else:
+            enter_kernel(self.machine)
         try:
-            if self._answer(cpu) == NEEDS_MACHINE:
+            if self._answer(cpu, said) == NEEDS_MACHINE:
                 acting = self.process_calls if number >= PROCESS_CALLS_FIRST else None
                 call = self._table.get(number)
                 result, errno = call(cpu, box + BOX_ARGS) if call else (0, ENOSYS)
@@ -266,9 +290,8 @@ class Hypercalls:
             leave_kernel(self.machine)
         return self._verdict
 
-    def _answer(self, cpu: int) -> int:
-        """What the request needs beyond RAM. Compiled code in the CPU has the first word."""
-        said = self.machine.cpus[cpu].take_answer() if cpu < len(self.machine.cpus) else SERVED
+    def _answer(self, cpu: int, said: int) -> int:
+        """What the request needs beyond RAM. Compiled code in the CPU has `said` the first word."""
         if said <= ENDED:
             raise failure("serve_mailbox", said)
         return said or self.serve(cpu, self.machine.clock.now)

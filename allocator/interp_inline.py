@@ -53,6 +53,7 @@ INLINED = frozenset(
         "unlock_zone",
         "go_alone",
         "let_others_go",
+        "others_inside",
         "add_to_word",
     }
 )

@@ -59,10 +59,13 @@ class LongCalls:
         code.word("nl_main").value = code.this_thread()
         code.word("nl_poll").value = cast(self._callback, c_void_p).value or 0
 
-    def stop_all(self, stop: bool = True) -> None:
-        """Ends every compiled call, in whatever thread, at its next question; until undone."""
-        if self._stop is not None:
-            self._stop.value = int(stop)
+    def stop_all(self, stop: bool = True) -> bool:
+        """Ends every compiled call, in whatever thread, at its next question; until undone. False
+        if that changes nothing."""
+        if self._stop is None or self._stop.value == int(stop):
+            return False
+        self._stop.value = int(stop)
+        return True
 
     def take(self) -> BaseException:
         """What ended the call that has just been ended: to be raised."""

@@ -36,6 +36,7 @@ from .page_check import (
 from .page_flags import page_place
 from .pageblock import get_pageblock_migratetype
 from .pcp import commit_page, free_block, free_unref_page, page_zone
+from .spinlock import others_inside, replace_word
 from .trace import EV_FREE_REQUEST, EV_MM_PAGE_FREE, trace
 from .vm_events import PGFREE
 from .vmstat import count_vm_events
@@ -82,7 +83,10 @@ def free_pages(m: memoryview, cpu: int, pfn: int, order: int) -> int:
         or m[G_STATIC_KEYS]
     ):
         return free_unusual(m, cpu, pfn, p, order)
-    # the last reference to a single page that nothing has to be undone for
+    # the last reference to a single page that nothing has to be undone for; of several CPUs that
+    # drop it at the same time, one has it (put_page_testzero)
+    if others_inside(m) and not replace_word(m, p + P_COUNTS, COUNTS_ONE, COUNTS_FREE):
+        return free_unusual(m, cpu, pfn, p, order)
     m[p + P_COUNTS] = COUNTS_FREE
     # get_pageblock_migratetype()
     w = direct_word(m[section + (SECTION_USEMAP - SECTION_PAGES)]) + (pfn >> 13 & 3)
@@ -94,21 +98,25 @@ def free_pages(m: memoryview, cpu: int, pfn: int, order: int) -> int:
 
 def free_unusual(m: memoryview, cpu: int, pfn: int, p: int, order: int) -> int:
     """free_pages() of anything but a plain single page: checked, then one reference less. Hot."""
-    flags = m[p]
-    counts = m[p + P_COUNTS]
     if m[G_TRACE_MASK] >> EV_FREE_REQUEST & 1:
-        trace(m, EV_FREE_REQUEST, cpu, pfn, order, counts >> REF_SHIFT, 0, 0, 0, 0)
-    reason = 0
-    if counts < REF_ONE:
-        reason = BAD_FREE_OF_TAIL if m[p + P_NEXT] & 1 else BAD_DOUBLE_FREE
-    elif pfn & ((1 << order) - 1):
-        reason = BAD_UNALIGNED
-    elif counts >> REF_SHIFT == 1 and flags & PG_HEAD and compound_order(m, p) != order:
-        reason = BAD_COMPOUND_ORDER
-    if reason:
-        bad_page(m, cpu, pfn, p, reason, 0)
-        return FREE_REFUSED
-    m[p + P_COUNTS] = counts - REF_ONE
+        trace(m, EV_FREE_REQUEST, cpu, pfn, order, m[p + P_COUNTS] >> REF_SHIFT, 0, 0, 0, 0)
+    while True:
+        counts = m[p + P_COUNTS]
+        reason = 0
+        if counts < REF_ONE:
+            reason = BAD_FREE_OF_TAIL if m[p + P_NEXT] & 1 else BAD_DOUBLE_FREE
+        elif pfn & ((1 << order) - 1):
+            reason = BAD_UNALIGNED
+        elif counts >> REF_SHIFT == 1 and m[p] & PG_HEAD and compound_order(m, p) != order:
+            reason = BAD_COMPOUND_ORDER
+        if reason:
+            bad_page(m, cpu, pfn, p, reason, 0)
+            return FREE_REFUSED
+        if not others_inside(m):
+            m[p + P_COUNTS] = counts - REF_ONE
+            break
+        if replace_word(m, p + P_COUNTS, counts, counts - REF_ONE):
+            break
     if counts >> REF_SHIFT != 1:
         return FREE_STILL_REFERENCED
     if order == 0:

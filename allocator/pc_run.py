@@ -81,11 +81,13 @@ def run_pc(
     budget: int | None = None,
     seconds: float = 3600.0,
     turn: Callable[[int], float | None] | None = None,
+    threads: bool = False,
 ) -> Stop:
     """Run until the guest ends in one of the ways above or those of `Machine.run`, `budget`
     instructions have retired, or `seconds` of its own time have passed. `turn` is called now and
     then with the instructions so far and gives the host's time, as of `time.monotonic()`, at which
-    to call it again; None ends the run as a `timeout`."""
+    to call it again; None ends the run as a `timeout`. `threads`: CPUs in threads, see
+    `machine.threads`."""
     stillness = _Stillness(machine)
     limit = machine.clock.now + int(seconds * _SECOND)
     done, chunk, next_look, wake = 0, FIRST_CHUNK, FIRST_CHUNK, time.monotonic()
@@ -97,7 +99,7 @@ def run_pc(
             wake = asked
         rest = next_look - done if budget is None else min(next_look - done, budget - done)
         patience = None if turn is None else max(wake - time.monotonic(), _LEAST)
-        stop = machine.run(rest, patience)
+        stop = machine.run(rest, patience, threads=threads)
         done += stop.instructions
         if stop.kind not in ("budget", "timeout"):
             return replace(stop, instructions=done)

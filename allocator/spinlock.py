@@ -11,7 +11,8 @@ at work: zone locks in guest RAM, atomic words, and a way to be alone.
   begins with it: what it looks at belongs to everybody. Not while a zone is locked.
 - `let_others_go`: between two operations of one long call; a place to wait for who wants to be
   alone.
-- `add_to_word`, `set_word_bits`: words that CPUs share without a lock.
+- `add_to_word`, `set_word_bits`, `replace_word`: words that CPUs share without a lock.
+- `others_inside`: whether any of this is needed just now.
 - `prefetch`: a word that will be wanted soon, for loops that go through much memory.
 
 All hot.
@@ -46,6 +47,19 @@ def add_to_word(m: memoryview, w: int, value: int) -> int:
 def set_word_bits(m: memoryview, w: int, mask: int, bits: int) -> None:
     """Puts `bits` in the place of those of word `w` that `mask` has. Hot."""
     m[w] = m[w] & ~mask | bits
+
+
+def others_inside(m: memoryview) -> int:  # noqa: ARG001
+    """1 while other CPUs may be inside the allocator at the same time, else 0. Hot."""
+    return 0
+
+
+def replace_word(m: memoryview, w: int, old: int, new: int) -> int:
+    """Word `w` becomes `new` if it is `old`: 1 if it was, else 0 (cmpxchg). Hot."""
+    if m[w] != old:
+        return 0
+    m[w] = new
+    return 1
 
 
 def prefetch(m: memoryview, w: int) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from ctypes import addressof, c_char, c_int64
+from ctypes import addressof, c_char, c_int64, c_ulong, py_object, pythonapi
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from machine import UsageError
@@ -82,7 +82,16 @@ class Team:
 
     def __exit__(self, *_: object) -> None:
         self._word.value = 0
+        long_calls.stop_all(False)
         _at_work.release()
+
+
+def break_call(thread: int) -> None:
+    """Ends the call that the thread of this number is in and does not come out of: the compiled
+    calls of all threads, until the team has done its work; when those are ended already, whatever
+    that thread interprets. Its RAM is no longer sound then."""
+    if not long_calls.stop_all():
+        pythonapi.PyThreadState_SetAsyncExc(c_ulong(thread), py_object(CallEnded))
 
 
 def side_by_side(m: memoryview, engine: Engine, jobs: Sequence[Callable[[], T]]) -> list[T]:

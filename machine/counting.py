@@ -38,8 +38,9 @@ from unicorn.unicorn_py3.unicorn import uclib
 from machine import nativeir
 from machine.doorbell import DOORBELL_PORT
 from machine.engine import OK, Engine, hook_raw
+from machine.exchange import make_atomic
 from machine.nativecode import Native, load
-from machine.nativeir import ASIDE, CTX, CTX_WORDS, LOST, OUT_OF_BUDGET
+from machine.nativeir import ASIDE, CTX, CTX_WORDS, LOST, OUT_OF_BUDGET, PARALLEL
 from machine.walk import ram_table
 
 if TYPE_CHECKING:
@@ -93,13 +94,45 @@ class CountingEngine(Engine):
         self._aside = False
         self._before = 0
         self._ram = ram_table(memory)
+        self._kind = 0
         self._describe_ram(memory)
-        hook_raw(self.uc, kinds.UC_HOOK_BLOCK, routines["block"], self._address)
+        self.context[CTX["next_block"]] = cpu + layout.next_block
+        self._atomic = layout.atomic
+        self._hook = hook_raw(self.uc, kinds.UC_HOOK_BLOCK, routines["block"], self._address)
 
     @property
     def by_block(self) -> bool:
         """False once the engine has gone over to Unicorn's own counting."""
         return not self._aside
+
+    def run_beside_others(self, on: bool) -> bool:
+        if not on and not self._kind:
+            return True
+        if on and not (self._atomic and self.by_block and make_atomic()):
+            return False
+        if on != bool(self._kind):
+            uclib.uc_hook_del(self._handle, ctypes.c_size_t(self._hook))
+            routine = self._routines["block_parallel" if on else "block"]
+            self._hook = hook_raw(self.uc, kinds.UC_HOOK_BLOCK, routine, self._address)
+            self._kind = PARALLEL if on else 0
+            self._next_block.value = _ANY_BLOCK
+            self.flush_code()
+        return True
+
+    def step_undivided(self, rip: int, limit: int = 1) -> int:
+        if self._aside:
+            return super().step_undivided(rip, limit)
+        kind, self._kind = self._kind, 0
+        self.context[_LEFT] = self.context[_LIMIT] = 1
+        self.context[_LEAVE] = self.context[_BEGUN] = 0
+        self._held = self._again = None
+        self._for_device = self._soon = False
+        self._next_block.value = _ANY_BLOCK
+        status = self._step(rip)
+        if self._left_soon and not self._aside:
+            self.context[_FLAGS] = OUT_OF_BUDGET
+        self._kind = kind
+        return status
 
     @property
     def counter(self) -> int:
@@ -151,15 +184,17 @@ class CountingEngine(Engine):
 
     def _start(self, rip: int) -> int:
         """Run from `rip` until something happens or nothing is left."""
-        context, handle = self.context, self._handle
+        context = self.context
         context[_TB] = context[_FLAGS] = 0
-        status: int = uclib.uc_emu_start(handle, rip, 0, 0, 0)
+        if self._kind:
+            self._next_block.value = self._kind
+        status = self._go(rip)
         while status == OK and context[_FLAGS] == OUT_OF_BUDGET and context[_LEFT] > 0:
-            if self._next_block.value != _ANY_BLOCK:
+            if self._next_block.value not in (_ANY_BLOCK, self._kind):
                 return self._go_aside()
             context[_FLAGS] = 0
-            self._next_block.value = context[_LEFT]
-            status = uclib.uc_emu_start(handle, self._rip, 0, 0, 0)
+            self._next_block.value = context[_LEFT] | self._kind
+            status = self._go(self._rip)
         return self._go_aside() if context[_FLAGS] == LOST else status
 
     @property
@@ -175,11 +210,11 @@ class CountingEngine(Engine):
         context = self.context
         self._hold(context[_LEFT] - 1)
         context[_TB] = context[_FLAGS] = 0
-        if self._next_block.value != _ANY_BLOCK:
+        if self._next_block.value not in (_ANY_BLOCK, self._kind):
             return self._go_aside()
         self._stepping = True
-        self._next_block.value = 1
-        status: int = uclib.uc_emu_start(self._handle, rip, 0, 0, 0)
+        self._next_block.value = 1 | self._kind
+        status = self._go(rip)
         self._stepping = False
         if context[_FLAGS] == LOST:
             return self._go_aside()
@@ -308,6 +343,10 @@ class CountingEngine(Engine):
     @property
     def tired(self) -> bool:
         return bool(self.context[_RINGS] >= nativeir.MANY_RINGS)
+
+    @property
+    def rings(self) -> int:
+        return int(self.context[_RINGS])
 
     def take_rings(self) -> int:
         rings: int = self.context[_RINGS]

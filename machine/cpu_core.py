@@ -12,6 +12,7 @@ import enum
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from machine.bus import PortBus, State
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 U64 = (1 << 64) - 1
 A20_LINE = 1 << 20
+PREFIXES = b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3" + bytes(range(0x40, 0x50))
 _STATES = ("stopped", "running", "halted", "faulted")
 
 
@@ -106,6 +108,7 @@ class CpuCore(ABC):
         """`retired` at the last exception that was delivered."""
         self._waiting = self._nmi = self._nmi_blocked = False
         self._init = False
+        self._startup: int | None = None
         self._engine: Engine | None = None
         self._registers: Registers | None = None
         self._guard: Guard | None = None
@@ -115,7 +118,13 @@ class CpuCore(ABC):
         self._done = 0
         self._ending: SliceEnd | None = None
         self._restart = False
-        self._stale_code = False
+        self._stale_code = self._stale_tlb = False
+        self.lock: Any = None
+        """What devices are accessed under while CPUs run in threads, see `threads`."""
+        self.runner = 0
+        """The thread that runs this CPU then; 0: whoever calls `run_slice`."""
+        self.undivided = False
+        """The next instruction is executed while no other CPU runs."""
         self._limit = self._accesses = 0
         self._vector: int | None = None
         self._refusal: tuple[int, int] | None = None
@@ -171,7 +180,24 @@ class CpuCore(ABC):
     @property
     def progress(self) -> int:
         """Instructions of the current slice so far, the one now executing included."""
-        return self._done + self._engine.counter if self._inside and self._engine else self._done
+        return self._done + self._engine.counter if self._mine and self._engine else self._done
+
+    @property
+    def _mine(self) -> bool:
+        """The engine runs, and it is this thread that runs it."""
+        return self._inside and self.runner in (0, get_ident())
+
+    def run_beside_others(self, on: bool) -> bool:
+        """Between two slices: other CPUs' engines run at the same time from now on, or no longer.
+        False when this CPU's cannot do that."""
+        return self._engine is None or self._engine.run_beside_others(on)
+
+    def share_engine(self, lock: Any, runner: int) -> None:
+        """The thread `runner` holds `lock` whenever it runs this CPU, but not while the engine
+        itself runs; None and 0: whoever calls runs it."""
+        self.lock, self.runner = lock, runner
+        if self._engine is not None:
+            self._engine.lock = lock
 
     # --- looking -------------------------------------------------------------------------------
     @property
@@ -204,17 +230,27 @@ class CpuCore(ABC):
             self.flush_tlb()
 
     def flush_tlb(self) -> None:
-        """Forget translated addresses: page tables changed. Allowed at any time."""
-        if self._engine is not None:
+        """Forget translated addresses: page tables changed. Allowed at any time; from another
+        thread, it takes effect when the CPU leaves its engine."""
+        if self._inside and not self._mine:
+            self._stale_tlb = True
+        elif self._engine is not None:
             self._engine.flush_tlb()
 
     def flush_code(self) -> None:
         """Forget translated code: somebody else wrote where code may lie. Allowed at any time; from
         inside this CPU's hypercall it takes effect before the next instruction."""
         if self._inside:
-            self._restart = self._stale_code = True
+            self._stale_code = True
+            self._restart = self._restart or self._mine
         elif self._engine is not None:
             self._engine.flush_code()
+
+    def at_locked(self) -> bool:
+        """True when the instruction at RIP has a LOCK prefix, or is an XCHG."""
+        code = self.code(self.linear("cs", self.regs.rip), 15)
+        bare = code.lstrip(PREFIXES)
+        return b"\xf0" in code[: len(code) - len(bare)] or bare[:1] in (b"\x86", b"\x87")
 
     def spinning(self) -> bool:
         """True when a PAUSE lies within 32 bytes of RIP: the CPU probably waits for another."""

@@ -37,6 +37,8 @@ _TASK_SWITCH = re.compile(rb"[\x26\x2e\x36\x3e\x64-\x67]*(?:\xcf|\xea|\x9a|\xff)
 _PRESENT = 0x8000
 MANY_ACCESSES = 16_384
 """Port accesses after which a slice ends early."""
+FEW_ACCESSES = 256
+"""The same while CPUs run in threads: others wait to be alone, or for the end of the run."""
 
 
 class CpuEvents(CpuCore):
@@ -276,18 +278,18 @@ class CpuEvents(CpuCore):
         """From inside this CPU's port access: end the slice behind it. STOP outranks HALT outranks
         YIELD."""
         order = (None, SliceEnd.YIELD, SliceEnd.HALT, SliceEnd.STOP)
-        if self._inside and order.index(end) > order.index(self._ending):
+        if self._mine and order.index(end) > order.index(self._ending):
             self._ending = end
 
     def shorten(self, limit: int) -> None:
         """From inside this CPU's port access: let the slice end after `limit` instructions."""
-        if self._inside and limit < self._limit:
+        if self._mine and limit < self._limit:
             self._limit = limit
             self._restart = True
 
     def clock_moved(self) -> None:
         """From inside this CPU's port access: the modelled clock has been advanced."""
-        if self._inside and self._engine is not None:
+        if self._mine and self._engine is not None:
             self._engine.start_clock(self._clock() - self._engine.counter)
 
     # --- interrupts ----------------------------------------------------------------------------
@@ -335,7 +337,8 @@ class CpuEvents(CpuCore):
 
     def _notice(self) -> None:
         if self._inside:
-            self._restart = True
+            # (Another thread's CPU looks when it leaves its engine: it may be in front of a HLT.)
+            self._restart = self._restart or self._mine
         elif self.state == "halted" and self._would_wake():
             self._be_running()
 
@@ -358,7 +361,7 @@ class CpuEvents(CpuCore):
         """INIT: CPU 0 starts again at its reset vector, any other waits for a start-up message."""
         self._init = True
         if self._inside:
-            self._restart = True
+            self._restart = self._restart or self._mine
         else:
             self._reset_by_init()
 
@@ -369,11 +372,16 @@ class CpuEvents(CpuCore):
             self.apic.init()
         if self.cpu_id == 0:
             self.start_real(0xF000, 0xFFF0, rflags=2, fresh=True)
+        elif self._startup is not None:
+            self.receive_startup(self._startup)
+        self._startup = None
 
     def receive_startup(self, vector: int) -> None:
         """Start-up message: begin in real mode at `vector` << 12, if that is what it waits for."""
         if self.state == "stopped" and not self._inside:
             self.start_real(vector << 8, 0, rflags=2, fresh=True)
+        elif self._init:
+            self._startup = vector  # it has yet to leave its engine
 
     def read_msr(self, number: int) -> int:
         """From the guard: the MSRs the engine does not have."""
@@ -426,10 +434,22 @@ class CpuEvents(CpuCore):
     @property
     def _accessed_much(self) -> bool:
         tired = self._engine is not None and self._engine.tired
-        return tired or self._accesses >= MANY_ACCESSES
+        return tired or self._accesses >= (MANY_ACCESSES if self.lock is None else FEW_ACCESSES)
+
+    @property
+    def activity(self) -> int:
+        """Accesses to devices in this slice, compiled code's included: what changes while a slice
+        of another thread's lasts, if it does anything at all."""
+        return self._accesses + (0 if self._engine is None else self._engine.rings)
 
     def guarded_mmio(self, action: Callable[[], int]) -> int:
         """Run a device behind memory; keep what it raises until the engine has been left."""
+        if self.lock is None:
+            return self._run_mmio(action)
+        with self.lock:
+            return self._run_mmio(action)
+
+    def _run_mmio(self, action: Callable[[], int]) -> int:
         answer = 0
         self.count_access()
         try:

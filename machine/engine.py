@@ -134,9 +134,9 @@ def hook_raw(
     user_data: int = 0,
     instruction: int = 0,
     only: int | None = None,
-) -> None:
+) -> int:
     """Register native code at address `function` as a hook of `kind`, everywhere or only at the
-    virtual address `only`."""
+    virtual address `only`; Unicorn's name for it."""
     handle = ctypes.c_size_t()
     arguments: list[Any] = [
         ctypes.c_uint64(1 if only is None else only),
@@ -154,6 +154,7 @@ def hook_raw(
     )
     if status != OK:
         raise BringUpError(f"Unicorn refuses hook {kind}: error {status}")
+    return handle.value
 
 
 class Engine:
@@ -182,6 +183,8 @@ class Engine:
         self._fault = ctypes.c_uint64.from_address(self._handle.value + fault)
         self._callbacks: list[object] = []
         self._left_at = 0
+        self.lock: Any = None
+        """What whoever runs the engine holds, to be given back while it runs; None: nothing."""
 
     @property
     def counter(self) -> int:
@@ -206,8 +209,31 @@ class Engine:
     def run(self, rip: int, limit: int) -> int:
         """Run from `rip` for at most `limit` instructions; Unicorn's error number. Releases the
         GIL. `counter` is `limit` + 1 afterwards if and only if the limit ended the run."""
-        status: int = uclib.uc_emu_start(self._handle, rip, 0, 0, limit)
+        return self._go(rip, limit)
+
+    def _go(self, rip: int, count: int = 0) -> int:
+        """Enter the engine itself."""
+        lock = self.lock
+        if lock is None:
+            status: int = uclib.uc_emu_start(self._handle, rip, 0, 0, count)
+            return status
+        lock.release()
+        try:
+            status = uclib.uc_emu_start(self._handle, rip, 0, 0, count)
+        finally:
+            lock.acquire()
         return status
+
+    def run_beside_others(self, on: bool) -> bool:
+        """Outside of a run: from now on other engines over the same RAM run at the same time, or no
+        longer. Locked instructions are atomic then. False when this engine cannot do that."""
+        return not on
+
+    def step_undivided(self, rip: int, limit: int = 1) -> int:
+        """While every other engine rests: run the one instruction at `rip` as if there were none.
+        What is locked and not aligned, on a device's page or 16 bytes long, an engine that runs
+        beside others does not get done. The status."""
+        return self.run(rip, limit)
 
     def stop(self) -> None:
         """From inside a hook: end the run before the next instruction."""
@@ -288,6 +314,11 @@ class Engine:
         """Compiled code has answered so many rings that whoever runs the CPU should see to other
         things, too."""
         return False
+
+    @property
+    def rings(self) -> int:
+        """Rings of the doorbell that compiled code has answered alone, and nobody taken."""
+        return 0
 
     def take_rings(self) -> int:
         """Rings of the doorbell, since the last call, that compiled code answered alone."""

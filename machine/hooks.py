@@ -114,6 +114,13 @@ def _hook_devices(cpu: VCPU, engine: Engine, controls: ControlReader, regs: Regi
         return not ring3 or cpu.may_use_port(port, size)
 
     def guarded(action: Callable[[], int], size: int = 0) -> int:
+        lock = cpu.lock
+        if lock is None:
+            return run_device(action, size)
+        with lock:
+            return run_device(action, size)
+
+    def run_device(action: Callable[[], int], size: int) -> int:
         """Run a device; keep what it raises until the engine has been left."""
         answer = 0
         cpu.count_access()

@@ -7,12 +7,14 @@ ids, until something ends the run, and says what in a `Stop`. A turn is cut wher
 a device is due; when all CPUs wait, the clock jumps there. Nothing here depends on the host's clock
 (except a `timeout`, which is looked at between slices), so the same program makes the same run. A
 CPU found waiting in a PAUSE loop at the end of its quantum gets short turns until it leaves it;
-while all of them wait, for time to pass, these grow up to a quantum."""
+while all of them wait, for time to pass, these grow up to a quantum. `run(threads=True)` is the
+other way: each CPU in a thread of the host's (`threads`), and no two runs the same."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
 from machine.bus import PortBus, PortDevice
@@ -46,6 +48,7 @@ from machine.vcpu import VCPU, SliceEnd
 
 if TYPE_CHECKING:
     from machine.checkpoint import Checkpoint
+    from machine.threads import ThreadedRun
 
 SOLO = 8_000_000
 """Instructions that a CPU which is alone may run at one go: many quanta, as nobody waits."""
@@ -102,6 +105,10 @@ class Machine:
         self.schedule: Callable[[VCPU], bool] | None = None
         """Asked before every slice of a CPU, when its registers may be changed. False: it has
         nothing to run and its state says so."""
+        self.beside: Callable[[], AbstractContextManager[object]] | None = None
+        """Entered around a run in threads by whoever answers the doorbell in compiled code."""
+        self.break_call: Callable[[int], None] | None = None
+        """Ends the call, compiled or not, that the thread of that number has been in for long."""
         self.on_reset: Callable[[], None] | None = None
         """The firmware: called after a reset to boot again."""
         self.no_reboot = True
@@ -131,17 +138,51 @@ class Machine:
         self.pc = attach_devices(self)
         self._turn = len(self.cpus) - 1
         self._left = self._spun = 0
-        self._current: VCPU | None = None
+        self._were_beside = False
+        self._running: VCPU | None = None
+        self._threads: ThreadedRun | None = None
         self._pending: tuple[str, int, str] | None = None
 
-    def run(self, max_instructions: int | None = None, timeout: float | None = None) -> Stop:
+    @property
+    def _current(self) -> VCPU | None:
+        """The CPU whose slice the caller is in."""
+        return self._running if self._threads is None else self._threads.current
+
+    @property
+    def in_threads(self) -> bool:
+        """A run is under way with CPUs in threads."""
+        return self._threads is not None
+
+    def alone(self) -> AbstractContextManager[None]:
+        """A context for a handler that CPUs in other threads must not see at work: they rest. To be
+        entered before anything has been changed."""
+        return nullcontext() if self._threads is None else self._threads.alone()
+
+    def run(
+        self,
+        max_instructions: int | None = None,
+        timeout: float | None = None,
+        *,
+        threads: bool = False,
+    ) -> Stop:
         """Run until the guest exits, faults or halts, `max_instructions` have retired on all CPUs
         together, or about `timeout` seconds have passed. Calling it again goes on exactly where it
-        stopped, inside the same quantum; how a run is cut into budgets makes no difference."""
-        if self._current is not None:
+        stopped, inside the same quantum; how a run is cut into budgets makes no difference.
+
+        `threads`: every CPU in a thread of the host's, see `machine.threads`. Raises `UsageError`
+        where the engines cannot run side by side, and inside a run."""
+        if self._running is not None or self._threads is not None:
             raise UsageError("the machine is running already")
         deadline = None if timeout is None else time.monotonic() + timeout
         spent = retries = 0
+        if threads:
+            ended, spent = self._run_threads(max_instructions, timeout, deadline)
+            if ended is not None:
+                return ended
+        if self._were_beside:
+            self._were_beside = False
+            for each in self.cpus:
+                each.run_beside_others(False)
         while True:
             self.events.run_due()
             cpu = self._next()
@@ -174,6 +215,27 @@ class Machine:
                 self._left = 0
             elif self.stop_on_loop and self._loops(cpu):
                 return self._looped(cpu, spent)
+
+    def _run_threads(
+        self, budget: int | None, timeout: float | None, deadline: float | None
+    ) -> tuple[Stop | None, int]:
+        """As `run`, in threads; no Stop if CPUs must take turns from here on. And the instructions
+        so far."""
+        from machine.threads import ThreadedRun
+
+        spent = 0
+        while self.schedule is None:
+            left = timeout if deadline is None else max(deadline - time.monotonic(), 0)
+            run = ThreadedRun(self, spent, budget, timeout, left)
+            self._left = self._spun = 0
+            self._were_beside = True
+            stop = run.run()
+            spent = run.spent
+            if stop is None and self._reset_reason is not None:
+                stop = self._do_reset(spent)
+            if stop is not None:
+                return stop, spent
+        return None, spent
 
     def _slice_limit(self, cpu: VCPU, rest: int | None) -> int:
         """Instructions of the next slice: to the end of the turn, the budget or the next event,
@@ -288,6 +350,8 @@ class Machine:
             raise UsageError(f"'{kind}' is not a way to stop ({', '.join(KINDS)})")
         if self._pending is None:
             self._pending = (kind, code, message)
+            if self._threads is not None:
+                self._threads.asked = self._current
         if self._current is not None:
             self._current.end_slice(SliceEnd.STOP)
 
@@ -373,7 +437,7 @@ class Machine:
 
     def check_at_rest(self, verb: str) -> None:
         """Raise `UsageError` inside a run, where a machine cannot be `verb`."""
-        if self._current is not None:
+        if self._running is not None or self._threads is not None:
             raise UsageError(f"a running machine cannot be {verb}: only between two runs")
 
     def checkpoint(self) -> Checkpoint:
@@ -428,13 +492,13 @@ class Machine:
     def _run_slice(self, cpu: VCPU, limit: int) -> tuple[SliceEnd, int]:
         before, rest = cpu.retired, self._left
         cpu.ask_first = self.fault_handler is not None
-        self._current = cpu
+        self._running = cpu
         self.clock.progress = lambda: cpu.progress
         try:
             end, retired = cpu.run_slice(limit)
         finally:
             self.clock.progress = None
-            self._current = None
+            self._running = None
             self.clock.advance(cpu.retired - before)
             self._left = self._rest(rest, cpu.retired - before)
             self.doorbell.rings += cpu.take_rings()
@@ -450,7 +514,10 @@ class Machine:
 
     def _share(self) -> None:
         """A CPU has become able to run: one that has been running alone keeps its quantum only."""
-        cpu = self._current
+        if self._threads is not None:
+            self._threads.began()
+            return
+        cpu = self._running
         if cpu is not None:
             done = cpu.progress
             cpu.shorten(done + self._rest(self._left, done))

@@ -36,7 +36,7 @@ from machine.nativeir import FUNCTIONS, SOURCE
 SECONDS = 120.0
 """The child's time; it takes about one second on an idle host."""
 _WALK: Any = (walk.in_ram, walk.walk, walk.walk_tables, walk.walk_two_levels)
-_SOURCES = ("nativecode", "nativeprobe", "counting", "engine", "walk", "wordcode")
+_SOURCES = ("nativecode", "nativeprobe", "counting", "engine", "exchange", "walk", "wordcode")
 _CHILD = "import sys; sys.path[:] = sys.argv[1:]; from machine.nativeprobe import main; main()"
 
 
@@ -44,11 +44,13 @@ _CHILD = "import sys; sys.path[:] = sys.argv[1:]; from machine.nativeprobe impor
 class Layout:
     """Where Unicorn keeps what the routines and `counting` need, in bytes: from the start of a
     block's description to its code; of the pointer to the CPU in the engine's struct; of the field
-    in the CPU that limits the next block."""
+    in the CPU that limits the next block. `atomic`: 1 if that field also makes locked
+    instructions atomic for engines in other threads."""
 
     tb_head: int
     cpu: int
     next_block: int
+    atomic: int = 0
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,15 @@ it and explains what they are for, `nativecode` makes machine code of the text.
 - `block` runs in front of every translation block: it takes the block's instructions off those
   left, or stops the engine when they do not all fit. Which block it is it knows from where it was
   called: the engine keeps a block's description in front of the block's code.
+- `block_parallel` takes its place while other engines run in other threads: it also has the engine
+  translate the next block for that (`counting`).
 - `port_out` and `port_in` run for OUT and IN: the doorbell goes to compiled code if there is some,
   everything else to Python, and the engine is left at once if Python says so.
 - `fill` runs on a TLB miss and asks the compiled page walker; what that refuses goes to Python.
 - `begun` tells how many instructions have begun, at an instruction that stopped in mid-block.
 
-The routines read the engine's descriptions of blocks and write nothing of the engine's.
+The routines read the engine's descriptions of blocks and write nothing of the engine's but, in
+`block_parallel`, the one field that says how to translate the next block.
 """
 
 from __future__ import annotations
@@ -51,6 +54,7 @@ CTX = {
     "rip_register": 30,  # Unicorn's number of the register that holds RIP in this engine
     "again": 31,  # 1 while an INS or OUTS is done again whose port has been accessed already
     "value": 32,  # what the last IN or INS was answered
+    "next_block": 33,  # address of the engine's field about the next block
 }
 CTX_WORDS = 40
 OUT_OF_BUDGET, LOST, ASIDE = 1, 2, 4
@@ -59,11 +63,14 @@ OUT_OF_BUDGET, LOST, ASIDE = 1, 2, 4
 TB_CS_BASE, TB_SIZE, TB_ICOUNT, TB_CFLAGS, TB_CODE, TB_CODE_SIZE = 8, 20, 22, 24, 32, 40
 """Byte offsets in a block's description; its linear address is at 0. `nativeprobe` checks them."""
 COUNT_MASK = 0x7FFF
+PARALLEL = 0x80000
+"""QEMU's CF_PARALLEL in the flags of a block: other CPUs run at the same time, so LOCK is done with
+atomic instructions of the host and fences are fences."""
 MANY_RINGS = 16_384
 """Rings of the doorbell in one slice after which Python is asked: each may take long."""
 _FIRST_ACCESS = 16
 """Unicorn's number of a read, a write's and a fetch's are the next ones."""
-FUNCTIONS = ("block", "port_out", "port_in", "begun", "fill", "walk")
+FUNCTIONS = ("block", "block_parallel", "port_out", "port_in", "begun", "fill", "walk")
 """What can be called from outside; `walk` is made of `machine.walk`, all others are here."""
 
 
@@ -301,10 +308,9 @@ spent:
   ret void
 }}
 
-define void @block(i8* %uc, i64 %addr, i32 %size, i64* %c) {{
+define internal void @enter_block(i8* %uc, i64 %addr, i8* %r, i64* %c) alwaysinline {{
 start:
   ; The block's description lies in front of its code, and its code has just called.
-  %r = call i8* @llvm.returnaddress(i32 0)
   %ret = ptrtoint i8* %r to i64
   %ret1 = sub i64 %ret, 1
   %code = and i64 %ret1, -64
@@ -328,7 +334,22 @@ fast:
   call void @set_tb(i64* %c, i64 %tb)
   ret void
 slow:
-  tail call void @odd_block(i8* %uc, i64 %addr, i64 %ret, i64* %c, i64 %tb)
+  call void @odd_block(i8* %uc, i64 %addr, i64 %ret, i64* %c, i64 %tb)
+  ret void
+}}
+
+define void @block(i8* %uc, i64 %addr, i32 %size, i64* %c) {{
+  %r = call i8* @llvm.returnaddress(i32 0)
+  call void @enter_block(i8* %uc, i64 %addr, i8* %r, i64* %c)
+  ret void
+}}
+
+define void @block_parallel(i8* %uc, i64 %addr, i32 %size, i64* %c) {{
+  %r = call i8* @llvm.returnaddress(i32 0)
+  %at = call i64 @get_next_block(i64* %c)
+  %field = inttoptr i64 %at to i32*
+  store i32 {PARALLEL}, i32* %field
+  call void @enter_block(i8* %uc, i64 %addr, i8* %r, i64* %c)
   ret void
 }}
 

@@ -21,6 +21,7 @@ import signal
 import struct
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from unicorn import unicorn_const as kinds
@@ -92,7 +93,8 @@ def find_layout(routines: dict[str, int]) -> Layout | None:
         if holds(lambda: probe.limits(layout)) and holds(  # noqa: B023
             lambda: equal_counts(Native(routines, layout))  # noqa: B023
         ):
-            return layout
+            atomic = holds(lambda: locks_are_atomic(routines, layout))  # noqa: B023
+            return replace(layout, atomic=int(atomic))
     return None
 
 
@@ -217,14 +219,44 @@ def equal_counts(native: Native) -> bool:
     return True
 
 
-def trace(code: bytes, length: int, native: Native | None) -> list[tuple[int, ...]]:
+def locks_are_atomic(routines: dict[str, int], layout: Layout) -> bool:
+    """Does an engine that runs beside others count all of PROGRAMS as one that is alone, and do a
+    locked instruction in one piece or, where the host cannot, not at all? (Where it could not, that
+    is to say at an odd address, its own code would do it in pieces.)"""
+    layout = replace(layout, atomic=1)
+    native = Native(routines, layout)
+    for program in PROGRAMS:
+        for length in (1, 2, 3, 7, 24):
+            code = bytes.fromhex(program)
+            if trace(code, length, native, beside=True) != trace(code, length, None):
+                return False
+    done = [word for word in (0x6000, 0x6001) if _locked_increment(native, word) == 1]
+    return done == [0x6000]
+
+
+def _locked_increment(native: Native, address: int) -> int:
+    """What a locked increment of the word at `address` makes of 0."""
+    memory = PhysicalMemory([Bank(0, 1 << 16, "probe")])
+    memory.write(_PAGE, bytes.fromhex("f0ff0425") + address.to_bytes(4, "little") + b"\xf4")
+    engine = CountingEngine(memory, native)
+    _connect(engine)
+    engine.run_beside_others(True)
+    engine.run(_PAGE, 20)
+    return int.from_bytes(memory.read(address, 4), "little")
+
+
+def trace(
+    code: bytes, length: int, native: Native | None, beside: bool = False
+) -> list[tuple[int, ...]]:
     """What 40 slices of `length` instructions of `code` do: status, instructions begun, registers
     and all of RAM, after every slice; at the end an empty row if it gave up counting by the block.
-    Without `native`: as the engine that counts itself does."""
+    Without `native`: as the engine that counts itself does. `beside`: as one beside others."""
     memory = PhysicalMemory([Bank(0, 1 << 16, "probe")])
     memory.write(_PAGE, code)
     engine = Engine(memory) if native is None else CountingEngine(memory, native)
     left = _connect(engine)
+    if beside:
+        engine.run_beside_others(True)
     engine.uc.reg_write(x86.UC_X86_REG_RSP, 0x8000)
     rip = _PAGE
     seen: list[tuple[int, ...]] = []

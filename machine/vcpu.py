@@ -137,11 +137,13 @@ class VCPU(CpuEvents):
             if self.privileged:
                 self.privileged = False
                 self._engine.flush_tlb()
-            if self._restart:
-                self._restart = False
-                if self._stale_code:
-                    self._stale_code = False
-                    self._engine.flush_code()
+            self._restart = False
+            if self._stale_tlb:
+                self._stale_tlb = False
+                self._engine.flush_tlb()
+            if self._stale_code:
+                self._stale_code = False
+                self._engine.flush_code()
             if self._init:
                 end = end if end in (SliceEnd.STOP, SliceEnd.FAULT) else SliceEnd.HALT
             elif end is SliceEnd.HALT:
@@ -177,7 +179,8 @@ class VCPU(CpuEvents):
         engine.start_clock(self._clock())
         self._inside = True
         try:
-            status = engine.run(regs.rip, limit)
+            enter = engine.step_undivided if self.undivided else engine.run
+            status = enter(regs.rip, limit)
             if guard.pending:
                 guard.pending = False
                 self._done += guard.begun

@@ -116,7 +116,7 @@ def _run(args: argparse.Namespace, machine: Machine, progress: Progress) -> tupl
 
         while True:
             left = None if budget is None else budget - done
-            stop = run_pc(machine, left, args.max_time, turn)
+            stop = run_pc(machine, left, args.max_time, turn, args.threads)
             done += stop.instructions
             if stop.kind != "idle" or terminal is None:
                 break

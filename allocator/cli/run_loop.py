@@ -56,14 +56,17 @@ class Outcome:
 class _Watch:
     """The signal handlers of one run."""
 
-    def __init__(self, guest: Runnable) -> None:
+    def __init__(self, guest: Runnable, threads: bool) -> None:
         self._hypercalls = guest.hypercalls
+        self._threads = threads
         self._seen = (-1, -1)
         self._ticks = 0
         self.interrupted = False
 
     def interrupt(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """SIGINT: the run ends after this turn; asked twice, a hypercall ends, too."""
+        if self.interrupted and self._threads:
+            raise KeyboardInterrupt  # the calls are not this thread's: the machine ends them
         if self.interrupted and self._hypercalls.inside:
             raise RunawayCallError("interrupted")
         self.interrupted = True
@@ -71,7 +74,7 @@ class _Watch:
     def tick(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """SIGALRM, once a second."""
         calls = self._hypercalls
-        if not calls.inside or calls.progress != self._seen:
+        if self._threads or not calls.inside or calls.progress != self._seen:
             self._seen, self._ticks = calls.progress, 0
             return
         self._ticks += 1
@@ -80,9 +83,9 @@ class _Watch:
 
 
 @contextmanager
-def _watching(guest: Runnable) -> Iterator[_Watch]:
+def _watching(guest: Runnable, threads: bool) -> Iterator[_Watch]:
     """Signals go to the watch; without effect outside the main thread, where none arrive."""
-    watch = _Watch(guest)
+    watch = _Watch(guest, threads)
     try:
         old_int = signal.signal(signal.SIGINT, watch.interrupt)
     except ValueError:
@@ -103,18 +106,19 @@ def run_guest(
     budget: int | None = None,
     timeout: float | None = None,
     between: Callable[[float, int], None] | None = None,
+    threads: bool = False,
 ) -> Outcome:
     """Run until the guest stops, `budget` instructions have retired, `timeout` seconds have passed,
     or the user interrupts. `between` is called after every turn with the seconds and instructions
-    so far."""
+    so far. `threads`: CPUs in threads, see `machine.threads`."""
     begun = time.monotonic()
     done = 0
-    with _watching(guest) as watch:
+    with _watching(guest, threads) as watch:
         while True:
             elapsed = time.monotonic() - begun
             turn = TURN if timeout is None else min(TURN, timeout - elapsed)
             left = None if budget is None else budget - done
-            stop = guest.machine.run(left, max(turn, 0.0))
+            stop = guest.machine.run(left, max(turn, 0.0), threads=threads)
             done += stop.instructions
             elapsed = time.monotonic() - begun
             if between is not None:

@@ -9,7 +9,14 @@ from allocator.engine import compiled_available, hot_functions, load_engine
 from allocator.gfp import parse_gfp
 from allocator.layout import G_TRACE_MASK
 from allocator.mmzone import Z_LOCK
-from allocator.spinlock import add_to_word, lock_zone, set_word_bits, unlock_zone
+from allocator.spinlock import (
+    add_to_word,
+    lock_zone,
+    others_inside,
+    replace_word,
+    set_word_bits,
+    unlock_zone,
+)
 from allocator.team import side_by_side
 from allocator.views import for_each_zone
 from tests.allocator.machines import boot
@@ -29,6 +36,14 @@ def test_only_the_masked_bits_of_a_word_change() -> None:
     assert m[0] == -1 & ~0xFF00 | 0x1200
     set_word_bits(m, 0, -1 << 61, 0)
     assert m[0] == (1 << 61) - 1 & ~0xFF00 | 0x1200
+
+
+def test_a_word_is_replaced_if_it_is_what_was_expected() -> None:
+    m = memoryview(bytearray(16)).cast("q")
+    m[1] = 7
+    assert [replace_word(m, 1, 8, 9), m[1]] == [0, 7]
+    assert [replace_word(m, 1, 7, 9), m[1]] == [1, 9]
+    assert others_inside(m) == 0
 
 
 def test_zone_locks_leave_no_trace_while_cpus_take_turns() -> None:
@@ -64,4 +79,5 @@ def test_a_lock_that_is_never_given_back_holds_a_thread_until_it_is_ended() -> N
 
 def test_all_of_them_are_hot() -> None:
     names = {"lock_zone", "unlock_zone", "go_alone", "let_others_go", "add_to_word"}
-    assert names | {"set_word_bits", "prefetch"} <= set(hot_functions())
+    names |= {"set_word_bits", "prefetch", "others_inside", "replace_word"}
+    assert names <= set(hot_functions())
