@@ -34,8 +34,8 @@ from machine.vcpu import VCPU, SliceEnd
 if TYPE_CHECKING:
     from machine.machine import Machine
 
-SLICE = 200_000
-"""Instructions of a slice, some 0.5 ms."""
+SLICE = 500_000
+"""Instructions of a slice, one or two milliseconds."""
 SPIN_SLICE = 4_000
 """The same for a CPU that was found waiting in a PAUSE loop."""
 SPIN_SECONDS = 0.00005

@@ -3,8 +3,9 @@
 
 WHAT is any of bulk repeat rand frag (LLFree's shapes, by order and number of CPUs, with half of
 memory divided among the CPUs), threads (two of them on CPUs side by side, compiled code only),
-hypercalls (requests per second from guest code), and scale (time to the first page by machine size,
-the memory that this takes on the host, and the check by frames). Without WHAT all are run.
+hypercalls (requests per second from guest code; of several CPUs by turns and in threads), and scale
+(time to the first page by machine size, the memory that this takes on the host, and the check by
+frames). Without WHAT all are run.
 
 Every figure has the least, the median and the largest of its runs. Compare figures of one run only:
 another machine, or another hour, has other ones.
@@ -125,10 +126,13 @@ def measure(args: argparse.Namespace, progress: Callable[[str], None]) -> Iterat
                     progress(f"threads, order {order}, {threads} CPUs")
                     yield from thread_rows(specs, engine, order, threads, args.runs)
         if "hypercalls" in what:
-            from ..bench.guest import hypercall_rate
+            from ..bench.guest import SIDE_BY_SIDE, hypercall_rate, side_by_side_rates
 
             progress(f"hypercalls, {engine.name}")
             yield from hypercall_rate(engine, args.runs)
+            for cpus in SIDE_BY_SIDE if engine.name == "compiled" else ():
+                progress(f"hypercalls of {cpus} CPUs, {engine.name}")
+                yield from side_by_side_rates(engine, args.runs, cpus)
     if "scale" in what:
         from ..bench.scale import SIZES, bring_up_rows
 

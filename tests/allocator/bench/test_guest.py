@@ -55,3 +55,17 @@ def test_the_compiled_engine_serves_the_guest_and_is_put_away_afterwards(
     assert current_engine() is before
     if load() is not None:
         assert (booted[0].hypercalls.calls, booted[0].machine.doorbell.rings) == (1, 101)
+
+
+@pytest.mark.skipif(not compiled_available() or load() is None, reason="no CPUs in threads")
+def test_cpus_by_turns_and_in_threads_give_four_rates() -> None:
+    rows = guest.side_by_side_rates(load_engine("compiled"), 1, 2, "1x64M", pairs=50)
+    names = ["hypercalls turns", "hypercalls turns cpu"]
+    names += [name.replace("turns", "threads") for name in names]
+    assert [row.bench for row in rows] == names
+    assert {(row.cpus, row.operations, row.unit) for row in rows} == {(2, 200, "1/s")}
+    assert all(row.min > 0 for row in rows)
+
+
+def test_the_script_of_several_cpus_makes_as_many_pairs_as_are_counted() -> None:
+    assert f".set PAIRS, {guest.PAIRS}" in guest.REQUESTS.read_text()
