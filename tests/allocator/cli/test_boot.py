@@ -426,3 +426,18 @@ name: .ascii "note"
     missing = numalab("boot", script(read), *SMALL, "--files", str(tmp_path / "none"))
     assert missing.code == 66
     assert missing.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("engine", ["python", "auto"])
+def test_cpus_in_threads_print_what_those_that_take_turns_do(numalab: Numalab, engine: str) -> None:
+    options = ("boot", "smp.S", "--numa", "2x64M,cpus=2", "--engine", engine)
+    turns, threads = numalab(*options), numalab(*options, "--threads")
+    assert threads.code == turns.code == 0
+    assert threads.out == turns.out
+    assert "64 pages allocated, 64 freed" in threads.last
+
+
+def test_cpus_in_threads_end_at_the_time_limit(numalab: Numalab, script: Script) -> None:
+    ended = numalab("boot", script("1: jmp 1b"), *SMALL, "--threads", "--timeout", "0.3")
+    assert ended.code == 75
+    assert "time limit of 0.3 s spent" in ended.last
