@@ -13,7 +13,7 @@ one are lost, and whoever touches them gets SIGBUS. Of a huge page only the bad 
 from __future__ import annotations
 
 from . import memory_failure_report as report
-from .address_space import AOPS_FILE, AS_A_OPS, mapping_set_error, page_mapping
+from .address_space import AOPS_FILE, AOPS_SHMEM, AS_A_OPS, mapping_set_error, page_mapping
 from .blockdev import lock_page_wait, wait_on_page_writeback
 from .fault import (
     BUS_MCEERR_AO,
@@ -146,7 +146,7 @@ def delete_from_lru_cache(m: memoryview, cpu: int, p: int) -> bool:
 
 def truncate_error_page(m: memoryview, cpu: int, p: int, mapping: int) -> int:
     """Takes a locked page out of its file, dirty or not."""
-    if m[mapping + AS_A_OPS] != AOPS_FILE:
+    if m[mapping + AS_A_OPS] not in (AOPS_FILE, AOPS_SHMEM):
         return MF_FAILED
     cancel_dirty_page(m, cpu, p)
     m[p] &= ~PG_MAPPEDTODISK
