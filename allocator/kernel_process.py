@@ -37,8 +37,7 @@ from .mm_init import mm_init
 from .mm_struct import TASK_TASKS
 from .process import Process, new_process
 from .swap import lru_add_drain_all
-from .swap_disk import add_swap
-from .swapoff import swapoff
+from .swap_disk import add_swap, remove_swap
 from .vma import vma_word
 
 if TYPE_CHECKING:
@@ -118,11 +117,11 @@ class KernelProcess(KernelBase):
         return kind
 
     def swapoff(self, area: int, cpu: int = 0) -> None:
-        """Ends the use of swap area `area`; what is in it comes back into memory. Raises BadRequest
-        (EINVAL: no such area; ENOMEM, EIO: it stays in use)."""
+        """Ends the use of swap area `area`, and its disk; what is in it comes back into memory.
+        Raises BadRequest (EINVAL: no such area; ENOMEM, EIO: it stays in use)."""
         self._check_cpu(cpu)
         self.mm_init(cpu)
-        self._check_errno(swapoff(self.m, cpu, area), f"swapoff of area {area}")
+        self._check_errno(remove_swap(self.m, cpu, area), f"swapoff of area {area}")
 
     def lru_add_drain_all(self) -> None:
         """Empties the pagevecs of all CPUs."""

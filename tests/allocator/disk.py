@@ -9,9 +9,7 @@ from allocator.file_io import name_words, vfs_read, vfs_write
 from allocator.fs import INODE_MAPPING, file_inode
 from allocator.layout import SECTION_PAGES
 from allocator.mm_inline import memmap_index_init, va_to_page
-from allocator.mmzone import ZONE_NORMAL, ZONE_WORDS
 from allocator.page_cache import find_get_page
-from allocator.page_init import pgdat_init_internals
 from allocator.pagecache import pagecache_init
 from allocator.pagevec import put_page_p
 from allocator.slab_common import kmem_cache_init
@@ -30,8 +28,6 @@ class Disk:
         self.tiny: Tiny = make_tiny(nodes, cpus, STORAGE)
         self.memory: PhysicalMemory = self.tiny.memory
         m = self.m = self.tiny.m
-        for z in self.tiny.zones:
-            pgdat_init_internals(m, z - ZONE_NORMAL * ZONE_WORDS)
         dirty_defaults(m)
         for start in (kmem_cache_init, memmap_index_init, swap_setup, pagecache_init):
             assert start(m, 0) == 0

@@ -232,7 +232,7 @@ def test_pages_of_the_lru_lists_are_taken_unless_pinned_or_out_of_bounds(
     cc = lab.scratch()
     cf.init_compact_control(m, cc, lab.zone_of(p), 9, gfp, SYNC)
     before = lab.node_counter(0, NR_ISOLATED_ANON)
-    assert isolate_one_page(m, 0, cc, lab.zone_of(p), p, 0) is taken
+    assert isolate_one_page(m, 0, cc, p, 0) is taken
     assert bool(m[p] & PG_LRU) is not taken
     assert lab.node_counter(0, NR_ISOLATED_ANON) - before == int(taken)
 

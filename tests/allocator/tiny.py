@@ -85,6 +85,7 @@ from allocator.mmzone import (
     ZONE_NORMAL,
     ZONE_WORDS,
 )
+from allocator.page_init import pgdat_init_internals
 from allocator.page_poison import PAGE_POISON_WORD
 from allocator.pageblock import set_pageblock_migratetype
 from allocator.trace import EVENTS
@@ -198,6 +199,7 @@ def set_up_node(tiny: Tiny, nid: int, cpus: int) -> None:
     start = FIRST_PFN + nid * NODE_PAGES
     m[NODE_DATA + nid] = va_of_word(nd)
     m[nd + ND_NODE_ID] = nid
+    pgdat_init_internals(m, nd)
     m[nd + ND_NR_ZONES] = ZONE_NORMAL + 1
     m[z + Z_NODE] = nid
     m[z + Z_PGDAT] = va_of_word(nd)
