@@ -11,7 +11,8 @@ All hot. `mapping` is the word index of an address_space, 0 for none.
 
 from __future__ import annotations
 
-from .layout import G_SWAP_INFO, PAGE_OFFSET
+from .kernel_globals import G_SWAP_INFO
+from .layout import PAGE_OFFSET
 from .list_head import va_word
 from .mm_inline import PG_SWAPCACHE, compound_head
 from .mm_types import P_INDEX, P_MAPPING, P_PRIVATE, PAGE_MAPPING_ANON, PAGE_MAPPING_FLAGS, PG_SLAB

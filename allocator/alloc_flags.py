@@ -24,13 +24,12 @@ from .gfp import (
     GFP_ZONEMASK,
     ZONE_TABLE,
 )
+from .kernel_globals import G_MOBILITY_DISABLED, G_WARNED_ONCE
 from .layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
     CPU_PREEMPT_COUNT,
     CPU_WORDS,
-    G_MOBILITY_DISABLED,
-    G_WARNED_ONCE,
     IN_INTERRUPT_MASK,
     MAX_RT_PRIO,
     PAGE_OFFSET,

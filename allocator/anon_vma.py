@@ -13,7 +13,8 @@ All hot. `vma`, `av` (an anon_vma) and `avc` (a chain link) are word indices.
 from __future__ import annotations
 
 from .gfp import GFP_KERNEL, GFP_NOWAIT, GFP_NOWARN_BIT
-from .layout import G_ANON_VMA_CACHEP, G_ANON_VMA_CHAIN_CACHEP, PAGE_OFFSET
+from .kernel_globals import G_ANON_VMA_CACHEP, G_ANON_VMA_CHAIN_CACHEP
+from .layout import PAGE_OFFSET
 from .list_head import list_add, list_del
 from .mempolicy_vma import mpol_equal, vma_policy
 from .mm_struct import (

@@ -18,7 +18,7 @@ are ns. Nothing fails unless a test marks blocks as bad (bd_bad_first, bd_bad_co
 from __future__ import annotations
 
 from .gfp import GFP_NOIO, GFP_NOWARN_BIT
-from .layout import (
+from .kernel_globals import (
     G_BDEV_CACHEP,
     G_BIO_CACHEP,
     G_BLK_NEXT,
@@ -26,10 +26,8 @@ from .layout import (
     G_CLOCK,
     G_STORAGE_START,
     G_STORAGE_WORDS,
-    PAGE_OFFSET,
-    va_of_word,
-    word_of_va,
 )
+from .layout import PAGE_OFFSET, va_of_word, word_of_va
 from .list_head import list_add_tail, list_del, list_init
 from .mm_inline import page_to_pfn, page_va_of, unlock_page, va_to_page
 from .mm_types import P_FLAGS, PG_ERROR, PG_LOCKED, PG_UPTODATE, PG_WRITEBACK

@@ -13,15 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from machine import BringUpError, PhysicalMemory
 
-from .layout import (
-    CPU_BLOCKS,
-    CPU_CURRENT,
-    CPU_WORDS,
-    G_NODES_ONLINE,
-    NODE_DATA,
-    PAGE_OFFSET,
-    va_of_word,
-)
+from .kernel_globals import G_NODES_ONLINE
+from .layout import CPU_BLOCKS, CPU_CURRENT, CPU_WORDS, NODE_DATA, PAGE_OFFSET, va_of_word
 from .memblock import NUMA_NO_NODE, SMP_CACHE_BYTES, Memblock
 from .mmzone import MAX_NR_ZONES, MAX_NUMNODES, Z_PRESENT, ZONE_WORDS
 from .params import KernelParams

@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING
 
 from .boot_context import BootContext, all_zones, node_word
 from .deferred_init import early_free_ranges
+from .kernel_globals import G_MAX_LOW_PFN, G_TOTALRAM
 from .layout import (
     CPU_BLOCKS,
     CPU_EVENTS,
-    G_MAX_LOW_PFN,
-    G_TOTALRAM,
     PAGE_OFFSET,
     PAGE_POISON,
     SECTION_PAGES,

@@ -22,16 +22,8 @@ from .cma import CmaArea, cma_init_reserved_areas
 from .cpu_init import bring_up_cpus, setup_cpus
 from .debug_features import page_ext_init, setup_debug_features
 from .kernel_data import init_kernel_data, open_gfp_mask
-from .layout import (
-    G_MAX_LOW_PFN,
-    G_MAX_PFN,
-    G_TOTALCMA,
-    G_TOTALRAM,
-    KERNEL_BASE,
-    KERNEL_IMAGE_SIZE,
-    NODE_DISTANCE,
-    SECTION_SHIFT,
-)
+from .kernel_globals import G_MAX_LOW_PFN, G_MAX_PFN, G_TOTALCMA, G_TOTALRAM, KERNEL_BASE
+from .layout import KERNEL_IMAGE_SIZE, NODE_DISTANCE, SECTION_SHIFT
 from .memblock import Region, merge_regions
 from .mm_types import PAGE_SHIFT, PAGE_SIZE
 from .mmzone import MAX_NUMNODES, PGLIST_DATA_WORDS

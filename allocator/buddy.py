@@ -14,14 +14,8 @@ mm/page_alloc.c. The caller accounts NR_FREE_PAGES where the kernel leaves that 
 from __future__ import annotations
 
 from .debug_guardpage import clear_page_guard, page_is_guard, set_page_guard
-from .layout import (
-    G_STATIC_KEYS,
-    G_TRACE_MASK,
-    KEY_DEBUG_GUARDPAGE,
-    PAGE_OFFSET,
-    SECTION_PAGES,
-    VMEMMAP_START,
-)
+from .kernel_globals import G_STATIC_KEYS, G_TRACE_MASK, KEY_DEBUG_GUARDPAGE
+from .layout import PAGE_OFFSET, SECTION_PAGES, VMEMMAP_START
 from .list_head import list_add, list_add_tail, list_del, va_word
 from .mm_types import (
     COUNTS_FREE,
@@ -50,11 +44,8 @@ from .mmzone import (
     Z_NR_ISOLATE,
 )
 from .pageblock import get_pageblock_migratetype
-from .trace import (
-    EV_MERGE,
-    EV_RMQUEUE_SMALLEST,
-    trace,
-)
+from .trace import trace
+from .trace_events import EV_MERGE, EV_RMQUEUE_SMALLEST
 from .vmstat import mod_zone_freepage_state
 
 FA_BYTES = FA_WORDS * 8

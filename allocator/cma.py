@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from machine import UsageError
 
 from .boot_context import BootContext
-from .layout import G_TOTALCMA, G_TOTALRAM, SECTION_PAGES
+from .kernel_globals import G_TOTALCMA, G_TOTALRAM
+from .layout import SECTION_PAGES
 from .memblock import Memblock
 from .mm_types import (
     COUNTS_FREE,

@@ -16,7 +16,8 @@ from machine import UsageError
 from .contig import alloc_contig_range, free_contig_range
 from .exact import alloc_pages_exact
 from .gfp import GFP_KERNEL, GFP_ZERO_BIT
-from .layout import CMA, CMA_AREAS, CMA_WORDS, G_CMA_AREA_COUNT, MAX_CMA_AREAS, PAGE_OFFSET
+from .kernel_globals import G_CMA_AREA_COUNT
+from .layout import CMA, CMA_AREAS, CMA_WORDS, MAX_CMA_AREAS, PAGE_OFFSET
 from .mm_types import PAGE_SHIFT
 from .mmzone import MIGRATE_CMA
 

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 from .exact import split_page
 from .gfp import GFP_MOVABLE_BIT
+from .kernel_globals import G_TRACE_MASK
 from .layout import (
     COMPACT_CONTROL,
     CPU_BLOCKS,
     CPU_CURRENT,
     CPU_WORDS,
-    G_TRACE_MASK,
     PAGE_OFFSET,
     SECTION_PAGES,
     TASK_FATAL_SIGNAL,
@@ -46,7 +46,8 @@ from .page_check import prep_new_page
 from .page_isolation import isolate_free_page, page_is_free_block
 from .pageblock import get_pageblock_migratetype, get_pageblock_skip, set_pageblock_skip
 from .pcp import page_zone
-from .trace import EV_ISOLATE_FREEPAGES, trace
+from .trace import trace
+from .trace_events import EV_ISOLATE_FREEPAGES
 from .vm_events import VM_EVENT_NAMES
 from .vmstat import count_vm_events
 

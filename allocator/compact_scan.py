@@ -37,13 +37,8 @@ from .compact_free import (
     update_pageblock_skip,
 )
 from .gfp import GFP_FS_BIT
-from .layout import (
-    G_COMPACT_UNEVICTABLE,
-    G_TRACE_MASK,
-    PAGE_OFFSET,
-    SECTION_PAGES,
-    VMEMMAP_START,
-)
+from .kernel_globals import G_COMPACT_UNEVICTABLE, G_TRACE_MASK
+from .layout import PAGE_OFFSET, SECTION_PAGES, VMEMMAP_START
 from .list_head import list_add
 from .lru_isolate import (
     ISOLATE_ASYNC_MIGRATE,
@@ -87,7 +82,8 @@ from .mmzone import (
 from .page_isolation import page_is_free_block, page_is_movable
 from .pageblock import get_pageblock_migratetype, set_pageblock_skip
 from .pcp import page_zone
-from .trace import EV_ISOLATE_MIGRATEPAGES, trace
+from .trace import trace
+from .trace_events import EV_ISOLATE_MIGRATEPAGES
 from .vmstat import count_vm_events, node_page_state
 
 COMPACT_CLUSTER_MAX = 32

@@ -14,7 +14,7 @@ All hot. `z` is the word index of a zone; results are enum compact_result.
 
 from __future__ import annotations
 
-from .layout import G_EXTFRAG_THRESHOLD, G_TRACE_MASK
+from .kernel_globals import G_EXTFRAG_THRESHOLD, G_TRACE_MASK
 from .mmzone import (
     FA_NR_FREE,
     FA_WORDS,
@@ -31,12 +31,12 @@ from .mmzone import (
     Z_WMARK,
 )
 from .pcp import zone_idx
-from .trace import (
+from .trace import trace
+from .trace_events import (
     EV_COMPACTION_DEFER,
     EV_COMPACTION_DEFER_RESET,
     EV_COMPACTION_DEFERRED,
     EV_COMPACTION_SUITABLE,
-    trace,
 )
 from .watermark import ALLOC_CMA, ALLOC_WMARK_MASK, zone_watermark_ok, zone_watermark_ok_free
 

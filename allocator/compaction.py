@@ -71,12 +71,8 @@ from .compact_suitable import (
 from .fallback import can_steal_fallback, find_suitable_fallback
 from .get_page import first_zones_zonelist
 from .gfp import GFP_IO_BIT, GFP_KERNEL
-from .layout import (
-    COMPACT_CONTROL_WORDS,
-    COMPACT_CONTROLS,
-    G_TRACE_MASK,
-    PAGE_OFFSET,
-)
+from .kernel_globals import G_TRACE_MASK
+from .layout import COMPACT_CONTROL_WORDS, COMPACT_CONTROLS, PAGE_OFFSET
 from .list_head import list_empty, va_word
 from .migrate import MR_COMPACTION, NEW_PAGE_COMPACTION, migrate_pages, putback_movable_pages
 from .mmzone import (
@@ -101,15 +97,14 @@ from .mmzone import (
 )
 from .pcp import drain_pages_zone, zone_idx
 from .swap import lru_add_drain
-from .trace import (
+from .trace import trace, trace_more
+from .trace_events import (
     EV_COMPACT_ZONE_RETURNS,
     EV_COMPACTION_BEGIN,
     EV_COMPACTION_END,
     EV_COMPACTION_FINISHED,
     EV_COMPACTION_MIGRATEPAGES,
     EV_COMPACTION_TRY_TO_COMPACT,
-    trace,
-    trace_more,
 )
 from .vm_events import VM_EVENT_NAMES
 from .vmstat import count_vm_events

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from machine import BringUpError
 
 from .boot_context import nodes_mask, set_current
+from .kernel_globals import G_NODES_CPU, G_NODES_ONLINE, G_NR_CPU_IDS, G_NUM_ONLINE_CPUS
 from .layout import (
     CPU_APICID,
     CPU_BLOCKS,
@@ -23,10 +24,6 @@ from .layout import (
     CPU_PRESENT,
     CPU_WORDS,
     DEFAULT_PRIO,
-    G_NODES_CPU,
-    G_NODES_ONLINE,
-    G_NR_CPU_IDS,
-    G_NUM_ONLINE_CPUS,
     INIT_TASKS,
     PF_KTHREAD,
     TASK,

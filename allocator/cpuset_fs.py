@@ -17,6 +17,15 @@ from collections.abc import Iterator
 
 from machine import UsageError
 
+from .kernel_globals import (
+    G_MM_INIT_DONE,
+    G_NODES_MEMORY,
+    G_NR_CPU_IDS,
+    G_NR_CPUSETS,
+    G_STATIC_KEYS,
+    G_TASKS,
+    KEY_CPUSETS,
+)
 from .layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
@@ -24,14 +33,7 @@ from .layout import (
     CPUSET,
     CPUSET_WORDS,
     CPUSETS,
-    G_MM_INIT_DONE,
-    G_NODES_MEMORY,
-    G_NR_CPU_IDS,
-    G_NR_CPUSETS,
-    G_STATIC_KEYS,
-    G_TASKS,
     INIT_TASKS,
-    KEY_CPUSETS,
     MAX_CPUSETS,
     PAGE_OFFSET,
     PFA_SPREAD_PAGE,

@@ -9,19 +9,20 @@ look at are found once, they never move.
 from __future__ import annotations
 
 from .errors import KernelOops
-from .kswapd import run_daemons
-from .kswapd_wake import KSWAPD_ASLEEP, KSWAPD_NAPS
-from .layout import (
-    CPU_BLOCKS,
-    CPU_EVENTS,
-    CPU_WORDS,
+from .kernel_globals import (
     G_CLOCK,
     G_MM_INIT_DONE,
     G_NR_CPU_IDS,
     G_NUM_POISONED_PAGES,
     G_PANIC,
     G_TASKS,
-    MAX_NUMNODES,
+)
+from .kswapd import run_daemons
+from .kswapd_wake import KSWAPD_ASLEEP, KSWAPD_NAPS
+from .layout import (
+    CPU_BLOCKS,
+    CPU_EVENTS,
+    CPU_WORDS,
     NODE_DATA,
     PAGE_OFFSET,
     TASK_FATAL_SIGNAL,
@@ -29,7 +30,7 @@ from .layout import (
     word_of_va,
 )
 from .mm_struct import TASK_TASKS
-from .mmzone import ND_KCOMPACTD_WOKEN, ND_KSWAPD_NAP_END, ND_KSWAPD_STATE
+from .mmzone import MAX_NUMNODES, ND_KCOMPACTD_WOKEN, ND_KSWAPD_NAP_END, ND_KSWAPD_STATE
 from .slowpath_sleep import PANIC_TEXT
 from .vm_events import VM_EVENT_NAMES
 

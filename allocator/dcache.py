@@ -71,17 +71,14 @@ from .fs import (
     iput,
 )
 from .gfp import GFP_FS_BIT, GFP_HIGHUSER_MOVABLE, GFP_KERNEL
-from .layout import (
-    CPU_BLOCKS,
-    CPU_RECLAIMED_SLAB,
-    CPU_WORDS,
+from .kernel_globals import (
     G_DENTRY_CACHEP,
     G_FILP_CACHEP,
     G_INODE_CACHEP,
     G_SUPER_BLOCK,
     G_VFS_CACHE_PRESSURE,
-    PAGE_OFFSET,
 )
+from .layout import CPU_BLOCKS, CPU_RECLAIMED_SLAB, CPU_WORDS, PAGE_OFFSET
 from .list_head import list_add_tail, list_del, list_init
 from .list_lru import list_lru_count_node, list_lru_del, list_lru_first, list_lru_rotate
 from .readahead import VM_MAX_READAHEAD

@@ -16,19 +16,15 @@ from .debug_guardpage import PAGE_EXT_WORDS
 from .exact import alloc_pages_exact_nid
 from .fail_page_alloc import setup_fail_page_alloc
 from .gfp import GFP_KERNEL, GFP_NOWARN_BIT, GFP_ZERO_BIT
-from .layout import (
+from .kernel_globals import (
     G_GUARDPAGE_MINORDER,
     G_NODES_MEMORY,
     G_STATIC_KEYS,
     KEY_DEBUG_GUARDPAGE,
     KEY_PAGE_OWNER,
     KEY_PAGE_POISONING,
-    MEM_SECTION,
-    PAGES_PER_SECTION,
-    PFN_SECTION_SHIFT,
-    SECTION_PAGE_EXT,
-    va_of_word,
 )
+from .layout import MEM_SECTION, PAGES_PER_SECTION, PFN_SECTION_SHIFT, SECTION_PAGE_EXT, va_of_word
 from .mm_types import PAGE_SHIFT
 from .mmzone import ND_SPANNED, ND_START_PFN
 from .page_ext import init_early_allocated_pages

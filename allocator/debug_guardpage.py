@@ -9,7 +9,8 @@ freed. page_ext words live in guest RAM, one a frame, found through mem_section.
 
 from __future__ import annotations
 
-from .layout import G_GUARDPAGE_MINORDER, PAGE_OFFSET, SECTION_PAGE_EXT, VMEMMAP_START
+from .kernel_globals import G_GUARDPAGE_MINORDER
+from .layout import PAGE_OFFSET, SECTION_PAGE_EXT, VMEMMAP_START
 from .mm_types import P_NEXT, P_PREV, P_PRIVATE
 from .mmzone import MIGRATE_ISOLATE
 from .vmstat import mod_zone_freepage_state

@@ -28,13 +28,8 @@ from .deferred_pages import (
     init_reserved_section,
     section_reserved,
 )
-from .layout import (
-    G_DEFERRED_PAGES,
-    G_MEMINIT_DONE,
-    G_NODES_MEMORY,
-    PAGES_PER_SECTION,
-    PFN_SECTION_SHIFT,
-)
+from .kernel_globals import G_DEFERRED_PAGES, G_MEMINIT_DONE, G_NODES_MEMORY
+from .layout import PAGES_PER_SECTION, PFN_SECTION_SHIFT
 from .mm_types import COUNTS_ONE, PAGE_SHIFT, PG_RESERVED, page_links
 from .mmzone import (
     MAX_NR_ZONES,

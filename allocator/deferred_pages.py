@@ -21,15 +21,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from .layout import (
-    CPU_BLOCKS,
-    CPU_EVENTS,
-    CPU_WORDS,
+from .kernel_globals import (
     G_DEFERRED_PAGES,
     G_MEMBLOCK_MEMORY_CNT,
     G_MEMBLOCK_RESERVED_CNT,
     G_MEMINIT_DONE,
     G_TRACE_MASK,
+)
+from .layout import (
+    CPU_BLOCKS,
+    CPU_EVENTS,
+    CPU_WORDS,
     MEMBLOCK_MEMORY,
     MEMBLOCK_REGION,
     MEMBLOCK_RESERVED,
@@ -68,7 +70,8 @@ from .mmzone import (
 )
 from .pageblock import get_pageblock_migratetype, set_pageblock_migratetype
 from .pcp import free_block, free_unref_page
-from .trace import EV_MM_PAGE_FREE, trace
+from .trace import trace
+from .trace_events import EV_MM_PAGE_FREE
 from .vm_events import PGFREE
 
 NOT_DEFERRED = -1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .layout import (
+from .kernel_globals import (
     G_DIRTY_BACKGROUND_BYTES,
     G_DIRTY_BACKGROUND_RATIO,
     G_DIRTY_EXPIRE_INTERVAL,

@@ -25,9 +25,7 @@ from .drgn_types import Types
 from .helpers.nodemask import NODE_STATE_NAMES, for_each_online_cpu, node_state_mask
 from .helpers.prog import words
 from .helpers.vmstat import global_numa_state
-from .layout import (
-    CPU_BLOCKS,
-    CPU_EVENTS,
+from .kernel_globals import (
     G_MEMBLOCK_BOTTOM_UP,
     G_MEMBLOCK_LIMIT,
     G_MEMBLOCK_MEMORY_CNT,
@@ -36,6 +34,10 @@ from .layout import (
     G_PGD,
     GLOBALS,
     KDATA,
+)
+from .layout import (
+    CPU_BLOCKS,
+    CPU_EVENTS,
     MAX_PHYSMEM_BITS,
     MEM_SECTIONS,
     MEMBLOCK_MEMORY,

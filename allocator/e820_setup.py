@@ -16,7 +16,8 @@ from collections.abc import Iterable
 from machine import BringUpError, PhysicalMemory
 
 from .cmdline import U64
-from .layout import KERNEL_BASE, KERNEL_IMAGE_SIZE, MAX_PHYSMEM_BITS
+from .kernel_globals import KERNEL_BASE
+from .layout import KERNEL_IMAGE_SIZE, MAX_PHYSMEM_BITS
 from .memblock import Memblock
 from .mm_types import PAGE_SHIFT, PAGE_SIZE
 from .params import KernelParams

@@ -92,7 +92,16 @@ PYTHON_CALLS = {
 """What compiled code calls in Python, by the module that defines it: the parts of the slow path
 that sleep. Integers and the word array in, an integer out."""
 # Cold modules whose constants end up in compiled code.
-CONSTANT_MODULES = ("layout", "mmzone", "mm_types", "gfp", "vm_events", "structs")
+CONSTANT_MODULES = (
+    "kernel_globals",
+    "layout",
+    "trace_events",
+    "mmzone",
+    "mm_types",
+    "gfp",
+    "vm_events",
+    "structs",
+)
 # What is called from outside compiled code; only these and what they call are compiled.
 ENTRY_POINTS = (
     # allocating, freeing, the per-cpu lists

@@ -11,7 +11,8 @@ All hot. PFNs in and out, -1 for failure, sizes in bytes.
 from __future__ import annotations
 
 from .gfp import GFP_COMP_BIT, GFP_HIGHMEM_BIT, GFP_ZERO_BIT
-from .layout import G_STATIC_KEYS, KEY_PAGE_OWNER, PAGE_OFFSET, SECTION_PAGES
+from .kernel_globals import G_STATIC_KEYS, KEY_PAGE_OWNER
+from .layout import PAGE_OFFSET, SECTION_PAGES
 from .mempolicy import alloc_pages_current
 from .mm_types import MAPCOUNT_MASK, P_COUNTS, P_NEXT, PAGE_SHIFT, PAGE_SIZE, PG_HEAD, REF_ONE
 from .page_alloc import alloc_pages_nodemask, free_pages

@@ -12,8 +12,9 @@ All hot. Tasks are word indices. An exit code is as in the kernel: (status << 8)
 from __future__ import annotations
 
 from .fork import cpuset_exit, exit_files, free_task, mmput
+from .kernel_globals import G_CHILD_REAPER
 from .kstack import free_thread_stack
-from .layout import G_CHILD_REAPER, PAGE_OFFSET, PF_EXITING, TASK_FLAGS, TASK_MM, TASK_PID
+from .layout import PAGE_OFFSET, PF_EXITING, TASK_FLAGS, TASK_MM, TASK_PID
 from .list_head import list_add_tail, list_del, list_init
 from .mm_struct import (
     EXIT_DEAD,

@@ -14,11 +14,7 @@ caller's.
 from __future__ import annotations
 
 from .gfp import GFP_DIRECT_RECLAIM_BIT, GFP_HIGHMEM_BIT, GFP_NOFAIL_BIT
-from .layout import (
-    CPU_BLOCKS,
-    CPU_CURRENT,
-    CPU_PREEMPT_COUNT,
-    CPU_WORDS,
+from .kernel_globals import (
     G_FAIL_COUNT,
     G_FAIL_IGNORE_HIGHMEM,
     G_FAIL_IGNORE_RECLAIM,
@@ -30,12 +26,19 @@ from .layout import (
     G_FAIL_VERBOSE,
     G_PRANDOM,
     G_STATIC_KEYS,
-    IN_INTERRUPT_MASK,
     KEY_FAIL_PAGE_ALLOC,
+)
+from .layout import (
+    CPU_BLOCKS,
+    CPU_CURRENT,
+    CPU_PREEMPT_COUNT,
+    CPU_WORDS,
+    IN_INTERRUPT_MASK,
     PAGE_OFFSET,
     TASK_FAIL_NTH,
 )
-from .trace import LOG_FAULT_INJECTED, log_record
+from .trace import log_record
+from .trace_events import LOG_FAULT_INJECTED
 
 PRANDOM_SEED = 0x2545F491
 

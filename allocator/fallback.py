@@ -14,7 +14,8 @@ to 1 % of the zone; direct reclaim gives such blocks back. All hot, names of mm/
 from __future__ import annotations
 
 from .buddy import rmqueue_smallest
-from .layout import G_MOBILITY_DISABLED, G_TRACE_MASK, PAGE_OFFSET, SECTION_PAGES, VMEMMAP_START
+from .kernel_globals import G_MOBILITY_DISABLED, G_TRACE_MASK
+from .layout import PAGE_OFFSET, SECTION_PAGES, VMEMMAP_START
 from .list_head import list_move
 from .mm_types import (
     P_COUNTS,
@@ -52,15 +53,14 @@ from .mmzone import (
     ZR_ZONE,
 )
 from .pageblock import get_pageblock_migratetype, set_pageblock_migratetype
-from .trace import (
+from .trace import trace, trace_more
+from .trace_events import (
     EV_MM_PAGE_ALLOC_EXTFRAG,
     EV_MM_PAGE_ALLOC_ZONE_LOCKED,
     EV_MOVE_FREEPAGES,
     EV_RESERVE_HIGHATOMIC,
     EV_SET_PAGEBLOCK,
     EV_UNRESERVE_HIGHATOMIC,
-    trace,
-    trace_more,
 )
 
 # The two types that each type may fall back to, in order; flattened, two entries a type.

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from machine.walk import PROT_EXEC, PROT_READ, PROT_WRITE
 
-from .layout import CPU_BLOCKS, CPU_WORDS, G_PANIC, PAGE_OFFSET, TASK_FATAL_SIGNAL, TASK_MM
+from .kernel_globals import G_PANIC
+from .layout import CPU_BLOCKS, CPU_WORDS, PAGE_OFFSET, TASK_FATAL_SIGNAL, TASK_MM
 from .memory import PGFAULT, do_anonymous_page, handle_mm_fault
 from .mm_struct import (
     FAULT_FLAG_INSTRUCTION,

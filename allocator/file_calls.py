@@ -36,7 +36,7 @@ from .fs import (
 from .gfp import GFP_KERNEL
 from .guest_calls import EFAULT, ram_address
 from .guest_process import GuestProcesses
-from .layout import G_SUPER_BLOCK
+from .kernel_globals import G_SUPER_BLOCK
 from .mm_struct import NR_OPEN, TASK_FILES
 from .slab_common import kmalloc
 from .slub import kfree

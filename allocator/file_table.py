@@ -24,7 +24,8 @@ from .fs import (
     dput,
     file_inode,
 )
-from .layout import G_FILP_CACHEP, PAGE_OFFSET
+from .kernel_globals import G_FILP_CACHEP
+from .layout import PAGE_OFFSET
 from .shmem import shmem_evict_inode
 from .slub import kmem_cache_free
 

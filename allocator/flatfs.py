@@ -27,7 +27,8 @@ from .fs import (
     NAME_WORDS,
     SB_BDEV,
 )
-from .layout import EMPTY_ZERO_PAGE, G_SUPER_BLOCK, PAGE_OFFSET
+from .kernel_globals import G_SUPER_BLOCK
+from .layout import EMPTY_ZERO_PAGE, PAGE_OFFSET
 from .structs import Struct, array, scalar
 
 FLATFS_MAGIC = int.from_bytes(b"flatfs\0\0", "little")

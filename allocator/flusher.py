@@ -24,10 +24,7 @@ from .fs import (
     WB_RUNNING,
     WB_STATE,
 )
-from .layout import (
-    CPU_BLOCKS,
-    CPU_CURRENT,
-    CPU_WORDS,
+from .kernel_globals import (
     G_BDI_WB,
     G_CLOCK,
     G_DIRTY_BACKGROUND_BYTES,
@@ -37,6 +34,11 @@ from .layout import (
     G_NR_DIRTIED,
     G_VM_DIRTY_BYTES,
     G_VM_DIRTY_RATIO,
+)
+from .layout import (
+    CPU_BLOCKS,
+    CPU_CURRENT,
+    CPU_WORDS,
     MAX_RT_PRIO,
     PAGE_OFFSET,
     TASK_FLAGS,

@@ -14,17 +14,13 @@ from __future__ import annotations
 from .file_table import fput
 from .fs import get_file
 from .gfp import GFP_KERNEL
+from .kernel_globals import G_COMMITTED_AS, G_LAST_PID, G_MM_CACHEP, G_TASK_CACHEP, G_TASKS
 from .kstack import alloc_thread_stack, free_thread_stack
 from .layout import (
     CPU_BLOCKS,
     CPU_NUMA_NODE,
     CPU_WORDS,
     CPUSET,
-    G_COMMITTED_AS,
-    G_LAST_PID,
-    G_MM_CACHEP,
-    G_TASK_CACHEP,
-    G_TASKS,
     PAGE_OFFSET,
     PF_KTHREAD,
     TASK_CPUSET,

@@ -16,7 +16,8 @@ Hot, as areas of processes hold files: `inode`, `file`, `dentry` are word indice
 from __future__ import annotations
 
 from .address_space import ADDRESS_SPACE, AS_I_MMAP
-from .layout import G_SUPER_BLOCK, PAGE_OFFSET
+from .kernel_globals import G_SUPER_BLOCK
+from .layout import PAGE_OFFSET
 from .list_lru import list_lru_add
 from .structs import Struct, array, list_head, scalar
 

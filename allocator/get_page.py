@@ -18,17 +18,15 @@ from .cpuset import cpuset_zone_allowed
 from .deferred_pages import deferred_grow_zone
 from .fallback import reserve_highatomic_pageblock, rmqueue_one
 from .gfp import GFP_NOFAIL_BIT, GFP_THISNODE_BIT, GFP_ZERO_BIT
-from .layout import (
+from .kernel_globals import (
     G_DEFERRED_PAGES,
     G_MOBILITY_DISABLED,
     G_NODE_RECLAIM_MODE,
     G_STATIC_KEYS,
     G_TRACE_MASK,
     KEY_CPUSETS,
-    NODE_DATA,
-    PAGE_OFFSET,
-    SECTION_PAGES,
 )
+from .layout import NODE_DATA, PAGE_OFFSET, SECTION_PAGES
 from .list_head import direct_word
 from .mm_types import P_FLAGS, P_INDEX, ZONES_MASK, ZONES_PGSHIFT
 from .mmzone import (
@@ -61,14 +59,13 @@ from .pcp import (
     zone_idx,
 )
 from .spinlock import lock_zone, unlock_zone
-from .trace import (
+from .trace import trace, trace_more
+from .trace_events import (
     EV_MM_PAGE_ALLOC_ZONE_LOCKED,
     EV_RMQUEUE,
     EV_WATERMARK,
     EV_ZONE_SKIPPED,
     LOG_WARN_ONCE_NOFAIL_ORDER,
-    trace,
-    trace_more,
 )
 from .vm_events import PGALLOC
 from .vmstat import count_vm_events, mod_zone_freepage_state, zone_statistics

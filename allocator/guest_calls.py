@@ -26,24 +26,29 @@ its result goes. `allocator.hypercall` is the machine's side.
 from __future__ import annotations
 
 from .gfp import GFP_BITS_MASK, GFP_MOVABLE_MASK, GFP_ZONE_BAD, GFP_ZONEMASK
+from .kernel_globals import G_CLOCK, G_NODES_ONLINE, G_NR_CPU_IDS
 from .layout import (
     CPU_BLOCKS,
     CPU_NUMA_NODE,
     CPU_ONLINE,
     CPU_WORDS,
-    G_CLOCK,
-    G_NODES_ONLINE,
-    G_NR_CPU_IDS,
     MAILBOX_WORDS,
     MAILBOXES,
-    MAX_NUMNODES,
     NODE_DATA,
     NR_MEM_SECTIONS,
     PAGE_OFFSET,
     PFN_SECTION_SHIFT,
     SECTION_MEM_MAP,
 )
-from .mmzone import MAX_NR_ZONES, MAX_ORDER, NR_CPUS, NR_FREE_PAGES, Z_PRESENT, ZONE_WORDS
+from .mmzone import (
+    MAX_NR_ZONES,
+    MAX_NUMNODES,
+    MAX_ORDER,
+    NR_CPUS,
+    NR_FREE_PAGES,
+    Z_PRESENT,
+    ZONE_WORDS,
+)
 from .page_alloc import FREE_REFUSED, alloc_pages_nodemask, free_pages
 from .pcp import drain_all_pages
 from .spinlock import others_inside

@@ -37,6 +37,7 @@ from .flusher import writeback_tick
 from .fork import copy_process
 from .guest_calls import BOX_ARGS, BOX_ERRNO, BOX_RESULT
 from .kernel_base import DAMAGE
+from .kernel_globals import G_CHILD_REAPER, G_LAST_PID, G_MM_INIT_DONE, G_PANIC, G_TLB_GEN
 from .layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
@@ -44,11 +45,6 @@ from .layout import (
     CPU_NEED_RESCHED,
     CPU_RUNQUEUE,
     CPU_WORDS,
-    G_CHILD_REAPER,
-    G_LAST_PID,
-    G_MM_INIT_DONE,
-    G_PANIC,
-    G_TLB_GEN,
     INIT_TASKS,
     MAILBOX_WORDS,
     MAILBOXES,

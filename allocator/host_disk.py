@@ -22,14 +22,14 @@ from machine.storagefile import StorageFile
 
 from .blockdev import BD_HOST_MAP, host_map_words
 from .fs import SB_BDEV
-from .layout import (
+from .kernel_globals import (
     G_DISK_BLOCKS,
     G_DISK_READ_ONLY,
     G_STORAGE_START,
     G_STORAGE_WORDS,
     G_SUPER_BLOCK,
-    word_of_va,
 )
+from .layout import word_of_va
 
 if TYPE_CHECKING:
     from machine import Machine

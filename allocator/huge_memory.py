@@ -32,18 +32,8 @@ from .huge_pmd_split import (
     pgtable_withdraw,
     split_huge_pmd,
 )
-from .layout import (
-    CPU_BLOCKS,
-    CPU_EVENTS,
-    CPU_WORDS,
-    EMPTY_ZERO_PAGE,
-    G_HUGE_ZERO_PAGE,
-    G_HUGE_ZERO_REFS,
-    G_THP_FLAGS,
-    G_TLB_GEN,
-    SECTION_PAGES,
-    VMEMMAP_START,
-)
+from .kernel_globals import G_HUGE_ZERO_PAGE, G_HUGE_ZERO_REFS, G_THP_FLAGS, G_TLB_GEN
+from .layout import CPU_BLOCKS, CPU_EVENTS, CPU_WORDS, EMPTY_ZERO_PAGE, SECTION_PAGES, VMEMMAP_START
 from .memcg_charge import mem_cgroup_charge
 from .mempolicy import alloc_pages_current
 from .mempolicy_vma import alloc_hugepage_vma, alloc_pages_vma

@@ -10,13 +10,12 @@ All hot; `pmd` is the word index of the entry, `vma` and `mm` word indices.
 
 from __future__ import annotations
 
+from .kernel_globals import G_HUGE_ZERO_PAGE, G_TLB_GEN
 from .layout import (
     CPU_BLOCKS,
     CPU_EVENTS,
     CPU_WORDS,
     EMPTY_ZERO_PAGE,
-    G_HUGE_ZERO_PAGE,
-    G_TLB_GEN,
     PAGE_OFFSET,
     SECTION_PAGES,
     VMEMMAP_START,

@@ -7,7 +7,8 @@ out. `p` is a struct page's word index.
 
 from __future__ import annotations
 
-from .layout import G_NUM_POISONED_PAGES, SECTION_PAGES
+from .kernel_globals import G_NUM_POISONED_PAGES
+from .layout import SECTION_PAGES
 from .mm_types import P_PRIVATE, PG_HWPOISON
 from .mmzone import MAX_ORDER
 from .page_frag import pfn_is_valid

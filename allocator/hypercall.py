@@ -56,7 +56,8 @@ from .guest_calls import (
     serve_mailbox,
 )
 from .guest_process import GuestProcesses
-from .layout import G_CLOCK, G_PGD, MAILBOX_WORDS, MAILBOXES, mailbox_phys, signed, unsigned
+from .kernel_globals import G_CLOCK, G_PGD
+from .layout import MAILBOX_WORDS, MAILBOXES, mailbox_phys, signed, unsigned
 from .long_calls import CallEnded, long_calls
 from .mmzone import NR_CPUS
 from .native import attach_native

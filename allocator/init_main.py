@@ -26,18 +26,15 @@ from .debug_features import page_ext_init, setup_debug_features
 from .deferred_init import deferred_init_late, init_cma_pages
 from .e820_setup import print_ram_buffers
 from .kernel_data import check_kernel_region, init_kernel_data, open_gfp_mask
-from .layout import (
+from .kernel_globals import (
     G_PGD,
     G_STORAGE_START,
     G_STORAGE_WORDS,
     G_TOTALCMA,
     G_TOTALRAM,
     KERNEL_BASE,
-    KERNEL_IMAGE_SIZE,
-    PAGE_OFFSET,
-    mailbox_phys,
-    unsigned,
 )
+from .layout import KERNEL_IMAGE_SIZE, PAGE_OFFSET, mailbox_phys, unsigned
 from .memcg import memcg_init
 from .mm_types import PAGE_SHIFT
 from .mmzone import ND_PRESENT, Z_FREE_PAGES

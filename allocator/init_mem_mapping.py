@@ -18,7 +18,8 @@ from machine import BringUpError, PageTableBuilder, PhysicalMemory
 
 from .boot_context import BootContext
 from .e820_setup import ISA_END_ADDRESS, E820Table
-from .layout import G_PGD, PAGE_OFFSET, unsigned
+from .kernel_globals import G_PGD
+from .layout import PAGE_OFFSET, unsigned
 from .memblock import SMP_CACHE_BYTES
 from .mm_types import PAGE_SHIFT, PAGE_SIZE
 from .printk import mem_range

@@ -36,15 +36,10 @@ from .compaction import (
     compact_zone,
 )
 from .gfp import GFP_KERNEL
-from .layout import (
-    COMPACT_CONTROL_WORDS,
-    COMPACT_CONTROLS,
-    G_TRACE_MASK,
-    MAX_NUMNODES,
-    NODE_DATA,
-    PAGE_OFFSET,
-)
+from .kernel_globals import G_TRACE_MASK
+from .layout import COMPACT_CONTROL_WORDS, COMPACT_CONTROLS, NODE_DATA, PAGE_OFFSET
 from .mmzone import (
+    MAX_NUMNODES,
     ND_KCOMPACTD_CLASSZONE,
     ND_KCOMPACTD_ORDER,
     ND_KCOMPACTD_WOKEN,
@@ -55,7 +50,8 @@ from .mmzone import (
 )
 from .pcp import drain_all_pages
 from .swap import lru_add_drain_all
-from .trace import EV_KCOMPACTD_SLEEP, EV_KCOMPACTD_WAKE, trace
+from .trace import trace
+from .trace_events import EV_KCOMPACTD_SLEEP, EV_KCOMPACTD_WAKE
 from .vmstat import count_vm_events
 
 

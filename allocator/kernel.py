@@ -27,12 +27,7 @@ from machine import BringUpError, Machine, PhysicalMemory
 from .engine import Engine
 from .errors import BadRequest
 from .kernel_bulk import KernelBulk
-from .kernel_hotplug import KernelHotplug
-from .kernel_net import KernelNet
-from .kernel_pages import KernelPages
-from .kernel_policy import KernelPolicy
-from .kernel_ranges import KernelRanges
-from .layout import (
+from .kernel_globals import (
     G_LAYOUT_VERSION,
     G_MAGIC,
     G_NR_CPU_IDS,
@@ -43,7 +38,12 @@ from .layout import (
     KERNEL_MAGIC,
     LAYOUT_VERSION,
 )
-from .trace import ALL_EVENTS, EVENTS, KMEM_EVENTS
+from .kernel_hotplug import KernelHotplug
+from .kernel_net import KernelNet
+from .kernel_pages import KernelPages
+from .kernel_policy import KernelPolicy
+from .kernel_ranges import KernelRanges
+from .trace_events import ALL_EVENTS, EVENTS, KMEM_EVENTS
 from .tracepoints import TraceRecord, trace_records, trace_text
 from .views import Node, Zone, for_each_node, for_each_zone
 

@@ -19,14 +19,12 @@ from machine import PhysicalMemory
 from .engine import Engine, current_engine, load_engine
 from .errors import BadPage, BadRequest, KernelOops
 from .gfp import GFP_MOVABLE_MASK, gfp_zone_is_bad, parse_gfp
+from .kernel_globals import G_LOG_HEAD, G_NR_CPU_IDS
 from .layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
     CPU_NUMA_NODE,
     CPU_WORDS,
-    G_LOG_HEAD,
-    G_NR_CPU_IDS,
-    MAX_NUMNODES,
     NODE_DATA,
     PAGE_OFFSET,
     signed,
@@ -34,7 +32,7 @@ from .layout import (
     word_of_va,
 )
 from .mm_types import PAGE_SHIFT
-from .mmzone import MAX_ORDER
+from .mmzone import MAX_NUMNODES, MAX_ORDER
 from .page_report import log_lines
 from .views import Page, pfn_valid
 

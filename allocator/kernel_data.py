@@ -12,7 +12,7 @@ from machine import BringUpError, PhysicalMemory
 from .dirty_sysctl import dirty_defaults
 from .fail_page_alloc import reset_fail_page_alloc
 from .gfp import GFP_BITS_MASK, GFP_BOOT_MASK
-from .layout import (
+from .kernel_globals import (
     G_COMPACT_UNEVICTABLE,
     G_EXTFRAG_THRESHOLD,
     G_GFP_ALLOWED,
@@ -22,13 +22,10 @@ from .layout import (
     G_TRACE_SIZE,
     G_VM_SWAPPINESS,
     KERNEL_BASE,
-    KERNEL_IMAGE_SIZE,
     KERNEL_MAGIC,
     LAYOUT_VERSION,
-    POISON_PAGE,
-    TRACE_RECORDS,
-    TRACE_RING,
 )
+from .layout import KERNEL_IMAGE_SIZE, POISON_PAGE, TRACE_RECORDS, TRACE_RING
 from .mm_types import PAGE_WORDS
 from .page_poison import PAGE_POISON_WORD
 from .wmark import init_defaults

@@ -31,8 +31,9 @@ from .fs import FMODE_READ, FMODE_WRITE, INODE_MAPPING, INODE_SIZE, NAME_WORDS, 
 from .gfp import GFP_KERNEL
 from .host_disk import attach_host_disk
 from .kernel_base import DAMAGE
+from .kernel_globals import G_CLOCK, G_SUPER_BLOCK
 from .kernel_process import KernelProcess
-from .layout import G_CLOCK, G_SUPER_BLOCK, unsigned
+from .layout import unsigned
 from .mm_inline import page_to_pfn, va_to_page
 from .page_cache import next_cached
 from .pagecache import drop_caches

@@ -16,7 +16,7 @@ from .dirty_sysctl import DIRTY_SYSCTLS
 from .errors import BadRequest
 from .fail_page_alloc import reset_fail_page_alloc
 from .kernel_base import KernelBase
-from .layout import (
+from .kernel_globals import (
     G_FAIL_IGNORE_HIGHMEM,
     G_FAIL_IGNORE_RECLAIM,
     G_FAIL_INTERVAL,
@@ -31,6 +31,8 @@ from .layout import (
     G_STATIC_KEYS,
     G_WATERMARK_SCALE,
     KEY_FAIL_PAGE_ALLOC,
+)
+from .layout import (
     MEM_CGROUPS,
     PF_KTHREAD,
     PF_MEMALLOC,

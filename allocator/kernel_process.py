@@ -24,15 +24,8 @@ from .huge_memory import (
     THP_USE_ZERO_PAGE,
 )
 from .kernel_base import KernelBase
-from .layout import (
-    G_MM_INIT_DONE,
-    G_TASKS,
-    G_THP_FLAGS,
-    INIT_TASKS,
-    TASK_PID,
-    TASK_WORDS,
-    va_of_word,
-)
+from .kernel_globals import G_MM_INIT_DONE, G_TASKS, G_THP_FLAGS
+from .layout import INIT_TASKS, TASK_PID, TASK_WORDS, va_of_word
 from .mm_init import mm_init
 from .mm_struct import TASK_TASKS
 from .process import Process, new_process

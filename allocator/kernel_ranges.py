@@ -11,15 +11,8 @@ from .deferred_pages import page_uninitialised
 from .errors import BadRequest, OutOfMemory
 from .gfp import parse_gfp
 from .kernel_base import KernelBase
-from .layout import (
-    CMA_AREAS,
-    CMA_WORDS,
-    G_CMA_AREA_COUNT,
-    PAGE_OFFSET,
-    PAGES_PER_SECTION,
-    SECTION_PAGES,
-    unsigned,
-)
+from .kernel_globals import G_CMA_AREA_COUNT
+from .layout import CMA_AREAS, CMA_WORDS, PAGE_OFFSET, PAGES_PER_SECTION, SECTION_PAGES, unsigned
 from .mm_types import PAGE_SHIFT, ZONEID_PGSHIFT
 from .mmzone import (
     MAX_ORDER_NR_PAGES,

@@ -20,6 +20,7 @@ from .compact_suitable import compact_gap
 from .flusher import writeback_tick
 from .gfp import GFP_KERNEL
 from .kcompactd import kcompactd_run_pending
+from .kernel_globals import G_CLOCK, G_MM_INIT_DONE, G_TOTAL_SWAP_PAGES, G_TRACE_MASK2
 from .kswapd_wake import (
     KSWAPD_ASLEEP,
     KSWAPD_NAPS,
@@ -35,11 +36,6 @@ from .layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
     CPU_WORDS,
-    G_CLOCK,
-    G_MM_INIT_DONE,
-    G_TOTAL_SWAP_PAGES,
-    G_TRACE_MASK2,
-    MAX_NUMNODES,
     NODE_DATA,
     PAGE_OFFSET,
     PF_KSWAPD,
@@ -52,6 +48,7 @@ from .memcg_tree import mem_cgroup_iter
 from .mmzone import (
     LRU_ACTIVE_ANON,
     MAX_NR_ZONES,
+    MAX_NUMNODES,
     ND_FLAGS,
     ND_KSWAPD_ALLOC_ORDER,
     ND_KSWAPD_CLASSZONE,
@@ -78,7 +75,8 @@ from .pageset import (
     set_pgdat_percpu_threshold,
 )
 from .scan_control import DEF_PRIORITY, SWAP_CLUSTER_MAX, ScanControl
-from .trace import EV_VMSCAN_KSWAPD_SLEEP, EV_VMSCAN_KSWAPD_WAKE, trace
+from .trace import trace
+from .trace_events import EV_VMSCAN_KSWAPD_SLEEP, EV_VMSCAN_KSWAPD_WAKE
 from .vm_events import VM_EVENT_NAMES
 from .vmscan import shrink_node, snapshot_refaults
 from .vmscan_lru import inactive_list_is_low, shrink_active_list

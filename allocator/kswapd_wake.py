@@ -19,7 +19,8 @@ from __future__ import annotations
 from .compact_suitable import COMPACT_CONTINUE, compaction_suitable
 from .cpuset import cpuset_zone_allowed
 from .gfp import GFP_DIRECT_RECLAIM_BIT
-from .layout import G_STATIC_KEYS, G_TRACE_MASK, G_TRACE_MASK2, KEY_CPUSETS, PAGE_OFFSET
+from .kernel_globals import G_STATIC_KEYS, G_TRACE_MASK, G_TRACE_MASK2, KEY_CPUSETS
+from .layout import PAGE_OFFSET
 from .mmzone import (
     MAX_NR_ZONES,
     ND_KCOMPACTD_CLASSZONE,
@@ -37,7 +38,8 @@ from .mmzone import (
     Z_WMARK,
     ZONE_WORDS,
 )
-from .trace import EV_VMSCAN_WAKEUP_KSWAPD, EV_WAKE_KSWAPD, EV_WAKEUP_KCOMPACTD, trace
+from .trace import trace
+from .trace_events import EV_VMSCAN_WAKEUP_KSWAPD, EV_WAKE_KSWAPD, EV_WAKEUP_KCOMPACTD
 from .watermark import zone_watermark_ok_safe
 
 MAX_RECLAIM_RETRIES = 16

@@ -9,9 +9,10 @@ the list of the node that its memory is on. `lru` is the word index of the array
 from __future__ import annotations
 
 from .gfp import GFP_KERNEL, GFP_ZERO_BIT
-from .layout import MAX_NUMNODES, PAGE_OFFSET, SECTION_PAGES
+from .layout import PAGE_OFFSET, SECTION_PAGES
 from .list_head import list_add_tail, list_del, list_init
 from .mm_types import NODES_MASK, NODES_PGSHIFT, P_FLAGS
+from .mmzone import MAX_NUMNODES
 from .slab_common import kmalloc
 from .slub import kfree
 from .structs import Struct, list_head, scalar

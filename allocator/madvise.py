@@ -15,7 +15,8 @@ from .fs import file_mapping
 from .gfp import GFP_HIGHUSER_MOVABLE
 from .huge_pmd_split import huge_zero_pfn
 from .huge_split import split_huge_page
-from .layout import G_MAX_MAP_COUNT, G_TLB_GEN, PAGE_OFFSET, SECTION_PAGES
+from .kernel_globals import G_MAX_MAP_COUNT, G_TLB_GEN
+from .layout import PAGE_OFFSET, SECTION_PAGES
 from .memory_zap import zap_page_range
 from .mm_inline import PG_SWAPCACHE, get_page_p, page_mapcount, trylock_page, unlock_page
 from .mm_struct import (

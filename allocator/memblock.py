@@ -18,17 +18,14 @@ from collections.abc import Iterator
 
 from machine import BringUpError
 
-from .layout import (
+from .kernel_globals import (
     G_MEMBLOCK_BOTTOM_UP,
     G_MEMBLOCK_LIMIT,
     G_MEMBLOCK_MEMORY_CNT,
     G_MEMBLOCK_RESERVED_CNT,
     KERNEL_BASE,
-    KERNEL_IMAGE_SIZE,
-    MEMBLOCK_MAX_REGIONS,
-    MEMBLOCK_MEMORY,
-    MEMBLOCK_RESERVED,
 )
+from .layout import KERNEL_IMAGE_SIZE, MEMBLOCK_MAX_REGIONS, MEMBLOCK_MEMORY, MEMBLOCK_RESERVED
 from .mm_types import PAGE_SHIFT, PAGE_SIZE
 from .mmzone import MAX_NUMNODES
 

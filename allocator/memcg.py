@@ -21,6 +21,14 @@ from .gfp import (
     GFP_NORETRY_BIT,
     GFP_RETRY_MAYFAIL_BIT,
 )
+from .kernel_globals import (
+    G_MEMCG_ON_DFL,
+    G_MEMCG_SWAP_ACCOUNT,
+    G_MM_INIT_DONE,
+    G_NR_CPU_IDS,
+    G_STATIC_KEYS,
+    KEY_MEMCG_KMEM,
+)
 from .layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
@@ -29,13 +37,7 @@ from .layout import (
     CPU_ONLINE,
     CPU_PREEMPT_COUNT,
     CPU_WORDS,
-    G_MEMCG_ON_DFL,
-    G_MEMCG_SWAP_ACCOUNT,
-    G_MM_INIT_DONE,
-    G_NR_CPU_IDS,
-    G_STATIC_KEYS,
     IN_INTERRUPT_MASK,
-    KEY_MEMCG_KMEM,
     MAX_MEM_CGROUPS,
     MEM_CGROUP,
     MEM_CGROUP_WORDS,

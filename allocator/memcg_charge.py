@@ -11,16 +11,8 @@ All hot. `p` is the word index of a struct page (a head), `task` of a task.
 
 from __future__ import annotations
 
-from .layout import (
-    CPU_BLOCKS,
-    CPU_CURRENT,
-    CPU_WORDS,
-    G_STATIC_KEYS,
-    KEY_MEMCG_KMEM,
-    MEM_CGROUPS,
-    PAGE_OFFSET,
-    TASK_MEMCG,
-)
+from .kernel_globals import G_STATIC_KEYS, KEY_MEMCG_KMEM
+from .layout import CPU_BLOCKS, CPU_CURRENT, CPU_WORDS, MEM_CGROUPS, PAGE_OFFSET, TASK_MEMCG
 from .lruvec import page_lruvec
 from .memcg import (
     MC_MEMORY,

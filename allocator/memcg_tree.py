@@ -17,15 +17,12 @@ from dataclasses import dataclass
 
 from .cpuset_fs import tasks
 from .gfp import GFP_KERNEL
+from .kernel_globals import G_MM_INIT_DONE, G_NR_CPU_IDS, G_STATIC_KEYS, KEY_MEMCG_KMEM
 from .layout import (
     CPU_BLOCKS,
     CPU_MEMCG_STOCK,
     CPU_MEMCG_STOCK_PAGES,
     CPU_WORDS,
-    G_MM_INIT_DONE,
-    G_NR_CPU_IDS,
-    G_STATIC_KEYS,
-    KEY_MEMCG_KMEM,
     MAX_MEM_CGROUPS,
     MEM_CGROUP_WORDS,
     MEM_CGROUPS,

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 from .boot_context import BootContext, node_word
 from .deferred_init import defer_init, init_reserved_pages, split_reserved
+from .kernel_globals import G_HIGHEST_MEMMAP_PFN
 from .layout import (
-    G_HIGHEST_MEMMAP_PFN,
     PAGE_OFFSET,
     PAGES_PER_SECTION,
     PFN_SECTION_SHIFT,

@@ -20,6 +20,7 @@ from .huge_memory import (
     huge_pmd_set_accessed,
     transparent_hugepage_enabled,
 )
+from .kernel_globals import G_STATIC_KEYS, KEY_MEMCG_KMEM
 from .layout import (
     CPU_BLOCKS,
     CPU_EVENTS,
@@ -27,8 +28,6 @@ from .layout import (
     CPU_VMF,
     CPU_WORDS,
     EMPTY_ZERO_PAGE,
-    G_STATIC_KEYS,
-    KEY_MEMCG_KMEM,
     PAGE_OFFSET,
     SECTION_PAGES,
 )

@@ -27,11 +27,11 @@ from .fault import (
 from .gfp import GFP_KERNEL
 from .huge_split import split_huge_page
 from .hwpoison import is_free_buddy_page
+from .kernel_globals import G_NUM_POISONED_PAGES
 from .layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
     CPU_WORDS,
-    G_NUM_POISONED_PAGES,
     PAGE_OFFSET,
     SECTION_PAGES,
     TASK_FATAL_SIGNAL,

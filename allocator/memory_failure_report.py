@@ -8,7 +8,8 @@ makes the kernel's line of it.
 from __future__ import annotations
 
 from .layout import unsigned
-from .trace import LOG_MEMORY_FAILURE, log_record, log_task
+from .trace import log_record, log_task
+from .trace_events import LOG_MEMORY_FAILURE
 
 # enum mf_result
 MF_IGNORED = 0

@@ -18,7 +18,8 @@ from .blockdev import lock_page_wait
 from .filemap import filemap_fault, filemap_next_map_page, filemap_page_mkwrite
 from .flusher import balance_dirty_pages_ratelimited
 from .gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
-from .layout import CPU_BLOCKS, CPU_NUMA_NODE, CPU_WORDS, G_FAULT_AROUND, PAGE_OFFSET, SECTION_PAGES
+from .kernel_globals import G_FAULT_AROUND
+from .layout import CPU_BLOCKS, CPU_NUMA_NODE, CPU_WORDS, PAGE_OFFSET, SECTION_PAGES
 from .memcg_charge import mem_cgroup_charge
 from .mempolicy_vma import alloc_pages_vma
 from .mm_inline import get_page_p, lock_page, page_to_pfn, unlock_page

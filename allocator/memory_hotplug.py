@@ -15,13 +15,11 @@ progress.
 
 from __future__ import annotations
 
+from .kernel_globals import G_NODES_MEMORY, G_NR_CPU_IDS, G_TOTALRAM
 from .layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
     CPU_WORDS,
-    G_NODES_MEMORY,
-    G_NR_CPU_IDS,
-    G_TOTALRAM,
     PAGE_OFFSET,
     SECTION_PAGES,
     TASK_FATAL_SIGNAL,

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from .huge_memory import copy_huge_pmd, zap_huge_pmd
 from .huge_pmd_split import split_huge_pmd
-from .layout import G_MMLIST, G_TLB_GEN, PAGE_OFFSET, SECTION_PAGES
+from .kernel_globals import G_MMLIST, G_TLB_GEN
+from .layout import PAGE_OFFSET, SECTION_PAGES
 from .list_head import list_add
 from .mm_inline import compound_head, get_page_p, page_anon
 from .mm_struct import (

@@ -16,16 +16,14 @@ All hot. `task` is the word index of a task_struct. Changes return 0 or a negati
 from __future__ import annotations
 
 from .gfp import GFP_KERNEL, GFP_THISNODE_BIT, GFP_ZONEMASK, ZONE_TABLE
+from .kernel_globals import G_NODES_MEMORY, G_STATIC_KEYS, KEY_NUMA_STAT_OFF
 from .layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
     CPU_NUMA_NODE,
     CPU_PREEMPT_COUNT,
     CPU_WORDS,
-    G_NODES_MEMORY,
-    G_STATIC_KEYS,
     IN_INTERRUPT_MASK,
-    KEY_NUMA_STAT_OFF,
     NODE_DATA,
     PAGE_OFFSET,
     SECTION_PAGES,

@@ -12,13 +12,12 @@ All hot but the cache's creation. `pol` is the word index of a mempolicy, 0 for 
 from __future__ import annotations
 
 from .gfp import GFP_KERNEL, GFP_THISNODE_BIT, GFP_ZONEMASK, ZONE_TABLE
+from .kernel_globals import G_NODES_MEMORY, G_POLICY_CACHEP
 from .layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
     CPU_NUMA_NODE,
     CPU_WORDS,
-    G_NODES_MEMORY,
-    G_POLICY_CACHEP,
     PAGE_OFFSET,
     TASK_IL_PREV,
     TASK_MEMS_ALLOWED,

@@ -18,14 +18,8 @@ from .compact_free import MIGRATE_SYNC as MIGRATE_SYNC
 from .compact_free import MIGRATE_SYNC_LIGHT as MIGRATE_SYNC_LIGHT
 from .huge_split import split_huge_page_to_list
 from .hwpoison import set_hwpoison_free_buddy_page
-from .layout import (
-    G_STATIC_KEYS,
-    G_TRACE_MASK,
-    KEY_PAGE_OWNER,
-    PAGE_OFFSET,
-    SECTION_PAGES,
-    VMEMMAP_START,
-)
+from .kernel_globals import G_STATIC_KEYS, G_TRACE_MASK, KEY_PAGE_OWNER
+from .layout import PAGE_OFFSET, SECTION_PAGES, VMEMMAP_START
 from .list_head import list_del
 from .lru_isolate import mod_isolated, putback_lru_page
 from .migrate_page import EAGAIN as EAGAIN
@@ -55,7 +49,8 @@ from .mm_types import (
 )
 from .page_owner import set_page_owner_migrate_reason
 from .pagevec import put_page_p
-from .trace import EV_MIGRATE, trace
+from .trace import trace
+from .trace_events import EV_MIGRATE
 from .vm_events import VM_EVENT_NAMES
 from .vmstat import count_vm_events
 

@@ -14,16 +14,8 @@ from __future__ import annotations
 from .address_space import AOPS_FILE, AS_A_OPS, AS_I_PAGES, page_file_index, page_mapping
 from .blockdev import lock_page_wait, wait_on_page_writeback
 from .compact_free import MIGRATE_ASYNC, MIGRATE_SYNC
-from .layout import (
-    CPU_BLOCKS,
-    CPU_CURRENT,
-    CPU_WORDS,
-    G_STATIC_KEYS,
-    KEY_PAGE_OWNER,
-    PAGE_OFFSET,
-    PF_MEMALLOC,
-    TASK_FLAGS,
-)
+from .kernel_globals import G_STATIC_KEYS, KEY_PAGE_OWNER
+from .layout import CPU_BLOCKS, CPU_CURRENT, CPU_WORDS, PAGE_OFFSET, PF_MEMALLOC, TASK_FLAGS
 from .lru_isolate import putback_lru_page
 from .memcg_charge import mem_cgroup_migrate
 from .mm_inline import (

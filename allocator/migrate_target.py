@@ -20,12 +20,12 @@ from .gfp import (
     GFP_TRANSHUGE,
     GFP_USER,
 )
+from .kernel_globals import G_NODES_MEMORY
 from .layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
     CPU_NUMA_NODE,
     CPU_WORDS,
-    G_NODES_MEMORY,
     PAGE_OFFSET,
     SECTION_PAGES,
     TASK_MM,

@@ -10,10 +10,7 @@ from __future__ import annotations
 
 from .anon_vma import anon_vma_init
 from .huge_memory import THP_DEFAULT
-from .layout import (
-    CPU_BLOCKS,
-    CPU_RUNQUEUE,
-    CPU_WORDS,
+from .kernel_globals import (
     G_FAULT_AROUND,
     G_LAST_PID,
     G_MAX_MAP_COUNT,
@@ -29,8 +26,8 @@ from .layout import (
     G_THP_FLAGS,
     G_TOTALRAM,
     G_VMA_CACHEP,
-    PAGE_OFFSET,
 )
+from .layout import CPU_BLOCKS, CPU_RUNQUEUE, CPU_WORDS, PAGE_OFFSET
 from .list_head import list_init
 from .memcg_tree import mem_cgroup_init
 from .mempolicy_vma import numa_policy_init

@@ -17,15 +17,8 @@ All hot. Nobody sleeps here, so a page lock is a bit that the next caller must f
 from __future__ import annotations
 
 from .gfp import GFP_KERNEL, GFP_ZERO_BIT
-from .layout import (
-    G_MEMMAP_INDEX,
-    G_MEMMAP_INDEX_LEN,
-    NODE_DATA,
-    NR_MEM_SECTIONS,
-    PAGE_OFFSET,
-    SECTION_PAGES,
-    VMEMMAP_START,
-)
+from .kernel_globals import G_MEMMAP_INDEX, G_MEMMAP_INDEX_LEN
+from .layout import NODE_DATA, NR_MEM_SECTIONS, PAGE_OFFSET, SECTION_PAGES, VMEMMAP_START
 from .list_head import list_add, list_add_tail, list_del
 from .lruvec import (
     LV_LISTS,

@@ -11,13 +11,8 @@ All hot. Results are addresses or 0, or a negative errno. Every process has root
 from __future__ import annotations
 
 from .fs import FMODE_READ, FMODE_WRITE, file_mode, get_file
-from .layout import (
-    G_COMMITTED_AS,
-    G_MAX_MAP_COUNT,
-    G_OVERCOMMIT,
-    G_STACK_GUARD_GAP,
-    PAGE_OFFSET,
-)
+from .kernel_globals import G_COMMITTED_AS, G_MAX_MAP_COUNT, G_OVERCOMMIT, G_STACK_GUARD_GAP
+from .layout import PAGE_OFFSET
 from .mm_struct import (
     MM_BRK,
     MM_DATA_VM,

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .layout import G_NODES_MEMORY, PAGE_OFFSET, SECTION_PAGES, TASK_MEMS_ALLOWED, TASK_MM
+from .kernel_globals import G_NODES_MEMORY
+from .layout import PAGE_OFFSET, SECTION_PAGES, TASK_MEMS_ALLOWED, TASK_MM
 from .list_head import list_empty
 from .mbind import (
     EFAULT,

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from .huge_memory import change_huge_pmd
 from .huge_pmd_split import split_huge_pmd
-from .layout import G_COMMITTED_AS, G_TLB_GEN, PAGE_OFFSET
+from .kernel_globals import G_COMMITTED_AS, G_TLB_GEN
+from .layout import PAGE_OFFSET
 from .mm_struct import (
     VM_ACCESS_FLAGS,
     VM_ACCOUNT,

@@ -14,7 +14,7 @@ from __future__ import annotations
 from .anon_vma import anon_vma_clone
 from .fs import get_file
 from .huge_pmd_split import pgtable_deposit, pgtable_withdraw, split_huge_pmd
-from .layout import G_COMMITTED_AS, G_MAX_MAP_COUNT, G_TLB_GEN
+from .kernel_globals import G_COMMITTED_AS, G_MAX_MAP_COUNT, G_TLB_GEN
 from .mempolicy_vma import mpol_put, vma_dup_policy
 from .mm_struct import (
     MM_HIWATER_VM,

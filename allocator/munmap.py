@@ -9,10 +9,7 @@ forgets it. All hot; results are 0 or a negative errno.
 from __future__ import annotations
 
 from .file_table import fput
-from .layout import (
-    G_COMMITTED_AS,
-    G_MAX_MAP_COUNT,
-)
+from .kernel_globals import G_COMMITTED_AS, G_MAX_MAP_COUNT
 from .memory_zap import unmap_vmas
 from .mempolicy_vma import mpol_put
 from .mlock import munlock_vma_pages_range

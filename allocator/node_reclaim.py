@@ -11,21 +11,19 @@ All hot.
 from __future__ import annotations
 
 from .gfp import GFP_DIRECT_RECLAIM_BIT
+from .kernel_globals import G_MM_INIT_DONE, G_NODE_RECLAIM_MODE, G_NODES_CPU
 from .layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
     CPU_NUMA_NODE,
     CPU_WORDS,
-    G_MM_INIT_DONE,
-    G_NODE_RECLAIM_MODE,
-    G_NODES_CPU,
-    MAX_NUMNODES,
     NODE_DISTANCE,
     PAGE_OFFSET,
     PF_MEMALLOC,
     TASK_FLAGS,
 )
 from .mmzone import (
+    MAX_NUMNODES,
     ND_FLAGS,
     ND_MIN_SLAB,
     ND_MIN_UNMAPPED,

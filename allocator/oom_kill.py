@@ -19,10 +19,7 @@ from dataclasses import dataclass
 from .cpuset import cpuset_zone_allowed
 from .get_page import first_zones_zonelist
 from .gfp import GFP_FS_BIT, GFP_THISNODE_BIT, GFP_ZONEMASK, ZONE_TABLE
-from .layout import (
-    CPU_BLOCKS,
-    CPU_CURRENT,
-    CPU_WORDS,
+from .kernel_globals import (
     G_CHILD_REAPER,
     G_NODES_MEMORY,
     G_OOM_KILL_ALLOCATING,
@@ -36,7 +33,11 @@ from .layout import (
     G_TRACE_MASK2,
     G_VM_SWAPPINESS,
     KEY_CPUSETS,
-    MAX_NUMNODES,
+)
+from .layout import (
+    CPU_BLOCKS,
+    CPU_CURRENT,
+    CPU_WORDS,
     NODE_DATA,
     PAGE_OFFSET,
     PF_EXITING,
@@ -80,10 +81,11 @@ from .mm_struct import (
     VMA_START,
 )
 from .mm_types import PAGE_SHIFT
-from .mmzone import ND_SPANNED, ZONEREF_WORDS, ZR_ZONE
+from .mmzone import MAX_NUMNODES, ND_SPANNED, ZONEREF_WORDS, ZR_ZONE
 from .page_poison import ratelimit
 from .pgtable import flush_tlb_mm
-from .trace import (
+from .trace import log_record, log_task, trace
+from .trace_events import (
     EV_FINISH_TASK_REAPING,
     EV_MARK_VICTIM,
     EV_SKIP_TASK_REAPING,
@@ -95,9 +97,6 @@ from .trace import (
     LOG_OOM_NOBODY,
     LOG_OOM_REAPED,
     LOG_OOM_TASK,
-    log_record,
-    log_task,
-    trace,
 )
 from .vm_events import VM_EVENT_NAMES
 from .vmstat import count_vm_events

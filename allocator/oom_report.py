@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .gfp import format_gfp
-from .trace import (
+from .trace_events import (
     LOG_OOM_INVOKED,
     LOG_OOM_KILL,
     LOG_OOM_KILLED,

@@ -42,19 +42,21 @@ from .gfp import (
     GFP_WRITE_BIT,
     GFP_ZERO_BIT,
 )
+from .kernel_globals import (
+    G_GFP_ALLOWED,
+    G_MOBILITY_DISABLED,
+    G_STATIC_KEYS,
+    G_TRACE_MASK,
+    KEY_CPUSETS,
+    KEY_FAIL_PAGE_ALLOC,
+    KEY_MEMCG_KMEM,
+)
 from .layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
     CPU_PREEMPT_COUNT,
     CPU_WORDS,
-    G_GFP_ALLOWED,
-    G_MOBILITY_DISABLED,
-    G_STATIC_KEYS,
-    G_TRACE_MASK,
     IN_INTERRUPT_MASK,
-    KEY_CPUSETS,
-    KEY_FAIL_PAGE_ALLOC,
-    KEY_MEMCG_KMEM,
     NODE_DATA,
     PAGE_OFFSET,
     SECTION_PAGES,
@@ -75,7 +77,8 @@ from .page_free import (
     free_pages_ok,
 )
 from .slowpath import alloc_pages_slowpath
-from .trace import EV_CONTEXT, EV_MM_PAGE_ALLOC, EV_REQUEST, EV_RESULT, LOG_WARN_ONCE_ORDER, trace
+from .trace import trace
+from .trace_events import EV_CONTEXT, EV_MM_PAGE_ALLOC, EV_REQUEST, EV_RESULT, LOG_WARN_ONCE_ORDER
 from .watermark import ALLOC_CMA, ALLOC_CPUSET, ALLOC_WMARK_LOW
 
 __all__ = [

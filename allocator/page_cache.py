@@ -15,12 +15,11 @@ from .address_space import AS_GFP, AS_I_PAGES, AS_NREXCEPTIONAL, AS_NRPAGES
 from .blockdev import lock_page_wait
 from .cpuset import cpuset_mem_spread_node
 from .gfp import GFP_WRITE_BIT
+from .kernel_globals import G_STATIC_KEYS, KEY_MEMCG_KMEM
 from .layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
     CPU_WORDS,
-    G_STATIC_KEYS,
-    KEY_MEMCG_KMEM,
     PAGE_OFFSET,
     PFA_SPREAD_PAGE,
     SECTION_PAGES,

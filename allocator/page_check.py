@@ -16,7 +16,7 @@ All hot; memory is cleared and poisoned word by word through `m`, whole pages at
 from __future__ import annotations
 
 from .gfp import GFP_COMP_BIT, GFP_ZERO_BIT
-from .layout import (
+from .kernel_globals import (
     G_BAD_PAGE_RESUME,
     G_BAD_PAGE_SHOWN,
     G_BAD_PAGE_UNSHOWN,
@@ -25,9 +25,8 @@ from .layout import (
     KEY_MEMCG_KMEM,
     KEY_PAGE_OWNER,
     KEY_PAGE_POISONING,
-    SECTION_PAGES,
-    VMEMMAP_START,
 )
+from .layout import SECTION_PAGES, VMEMMAP_START
 from .memcg import memcg_kmem_uncharge
 from .mm_types import (
     COMPOUND_MAPCOUNT_ONE,
@@ -58,11 +57,8 @@ from .mm_types import (
 )
 from .page_owner import reset_page_owner, set_page_owner
 from .page_poison import clear_pages, poison_pages, unpoison_pages
-from .trace import (
-    LOG_BAD_PAGE,
-    log_raw_page,
-    log_record,
-)
+from .trace import log_raw_page, log_record
+from .trace_events import LOG_BAD_PAGE
 
 # Reasons of a bad-page report, in the kernel's words (page_report.py has the texts)
 BAD_MAPCOUNT = 1

@@ -28,7 +28,8 @@ from .fs import (
     INODE_STATE,
     WB_DIRTY,
 )
-from .layout import G_BDI_WB, G_CLOCK, G_NR_DIRTIED, PAGE_OFFSET
+from .kernel_globals import G_BDI_WB, G_CLOCK, G_NR_DIRTIED
+from .layout import PAGE_OFFSET
 from .list_head import list_add, list_del
 from .mm_inline import compound_head
 from .mm_types import P_FLAGS, P_INDEX, PG_DIRTY, PG_RECLAIM, PG_WRITEBACK

@@ -12,15 +12,8 @@ All hot. `nc` is the word index of the cache, addresses are direct map addresses
 from __future__ import annotations
 
 from .gfp import GFP_COMP_BIT, GFP_NOMEMALLOC_BIT, GFP_NORETRY_BIT, GFP_NOWARN_BIT
-from .layout import (
-    CPU_BLOCKS,
-    CPU_NUMA_NODE,
-    CPU_WORDS,
-    G_MAX_PFN,
-    PAGE_OFFSET,
-    SECTION_PAGES,
-    VMEMMAP_START,
-)
+from .kernel_globals import G_MAX_PFN
+from .layout import CPU_BLOCKS, CPU_NUMA_NODE, CPU_WORDS, PAGE_OFFSET, SECTION_PAGES, VMEMMAP_START
 from .mm_types import (
     MAPCOUNT_MASK,
     P_COUNTS,

@@ -10,7 +10,8 @@ All hot.
 
 from __future__ import annotations
 
-from .layout import G_STATIC_KEYS, G_TRACE_MASK, SECTION_PAGES, SECTION_USEMAP
+from .kernel_globals import G_STATIC_KEYS, G_TRACE_MASK
+from .layout import SECTION_PAGES, SECTION_USEMAP
 from .list_head import direct_word
 from .mm_types import (
     COUNTS_FREE,
@@ -37,7 +38,8 @@ from .page_flags import page_place
 from .pageblock import get_pageblock_migratetype
 from .pcp import commit_page, free_block, free_unref_page, page_zone
 from .spinlock import others_inside, replace_word
-from .trace import EV_FREE_REQUEST, EV_MM_PAGE_FREE, trace
+from .trace import trace
+from .trace_events import EV_FREE_REQUEST, EV_MM_PAGE_FREE
 from .vm_events import PGFREE
 from .vmstat import count_vm_events
 

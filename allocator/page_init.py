@@ -12,11 +12,9 @@ from __future__ import annotations
 
 from .boot_context import BootContext, mask_nodes, node_word, nodes_mask
 from .deferred_init import pgdat_set_deferred_range, zone_is_deferred
+from .kernel_globals import G_NODES_MEMORY, G_NODES_ONLINE, G_NR_ONLINE_NODES
 from .layout import (
     BOOT_PAGESETS,
-    G_NODES_MEMORY,
-    G_NODES_ONLINE,
-    G_NR_ONLINE_NODES,
     MEM_SECTION,
     NODE_DATA,
     PFN_SECTION_SHIFT,

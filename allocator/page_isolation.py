@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from .fallback import change_pageblock, move_freepages_block
 from .gfp import GFP_MOVABLE_BIT
-from .layout import G_TRACE_MASK, SECTION_PAGES
+from .kernel_globals import G_TRACE_MASK
+from .layout import SECTION_PAGES
 from .list_head import list_del
 from .mm_types import (
     COUNTS_FREE,
@@ -53,7 +54,8 @@ from .page_alloc import free_pages
 from .page_check import prep_new_page
 from .pageblock import get_pageblock_migratetype
 from .pcp import drain_all_pages, page_zone, zone_idx
-from .trace import EV_ISOLATE_FREE_PAGE, EV_ISOLATE_PAGEBLOCK, EV_UNISOLATE_PAGEBLOCK, trace
+from .trace import trace
+from .trace_events import EV_ISOLATE_FREE_PAGE, EV_ISOLATE_PAGEBLOCK, EV_UNISOLATE_PAGEBLOCK
 from .vmstat import mod_zone_freepage_state
 from .watermark import ALLOC_CMA, zone_watermark_ok
 

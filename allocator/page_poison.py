@@ -12,11 +12,9 @@ All hot, except `corrupted_bytes`, which reads such a report back.
 
 from __future__ import annotations
 
+from .kernel_globals import G_CLOCK, G_LOG_HEAD, G_POISON_RS
 from .layout import (
     EMPTY_ZERO_PAGE,
-    G_CLOCK,
-    G_LOG_HEAD,
-    G_POISON_RS,
     LOG_RECORDS,
     LOG_RING,
     PAGE_OFFSET,
@@ -24,7 +22,8 @@ from .layout import (
     POISON_PAGE,
     RECORD_WORDS,
 )
-from .trace import LOG_HEX_DATA, LOG_PAGE_POISON, log_record, log_words
+from .trace import log_record, log_words
+from .trace_events import LOG_HEX_DATA, LOG_PAGE_POISON
 
 PAGE_POISON_WORD = int.from_bytes(bytes([PAGE_POISON] * 8), "little", signed=True)
 RATELIMIT_INTERVAL = 5 * 1_000_000_000

@@ -17,14 +17,11 @@ from dataclasses import dataclass
 
 from .cpuset_fs import cpuset_name, task_cs
 from .gfp import GFP_MOVABLE_MASK, GFP_MOVABLE_SHIFT, format_gfp
+from .kernel_globals import G_LOG_HEAD, G_MOBILITY_DISABLED, G_STATIC_KEYS, KEY_PAGE_OWNER
 from .layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
     CPU_WORDS,
-    G_LOG_HEAD,
-    G_MOBILITY_DISABLED,
-    G_STATIC_KEYS,
-    KEY_PAGE_OWNER,
     LOG_RECORDS,
     LOG_RING,
     PAGE_OFFSET,
@@ -74,7 +71,7 @@ from .page_check import (
 from .page_owner import page_owner_of
 from .page_poison import corrupted_bytes
 from .show_mem import show_mem
-from .trace import (
+from .trace_events import (
     LOG_BAD_PAGE,
     LOG_COMM,
     LOG_FAULT_INJECTED,

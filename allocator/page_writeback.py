@@ -10,13 +10,11 @@ All hot. `nd` is the word index of a pglist_data.
 
 from __future__ import annotations
 
+from .kernel_globals import G_TOTALRESERVE, G_VM_DIRTY_BYTES, G_VM_DIRTY_RATIO
 from .layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
     CPU_WORDS,
-    G_TOTALRESERVE,
-    G_VM_DIRTY_BYTES,
-    G_VM_DIRTY_RATIO,
     MAX_RT_PRIO,
     NODE_DATA,
     PAGE_OFFSET,

@@ -9,7 +9,8 @@ addresses, not to a node: two nodes that meet inside a pageblock share its type.
 
 from __future__ import annotations
 
-from .layout import G_MOBILITY_DISABLED, PAGE_OFFSET, SECTION_USEMAP
+from .kernel_globals import G_MOBILITY_DISABLED
+from .layout import PAGE_OFFSET, SECTION_USEMAP
 from .mmzone import MIGRATE_PCPTYPES, MIGRATE_UNMOVABLE
 from .spinlock import set_word_bits
 

@@ -31,7 +31,7 @@ from .fs import (
     WB_MORE_IO,
 )
 from .gfp import GFP_KERNEL, GFP_ZERO_BIT
-from .layout import (
+from .kernel_globals import (
     G_BDI_WB,
     G_CLOCK,
     G_DENTRY_CACHEP,
@@ -42,13 +42,11 @@ from .layout import (
     G_SHADOW_NODES,
     G_STORAGE_WORDS,
     G_SUPER_BLOCK,
-    MAX_NUMNODES,
-    NODE_DATA,
-    va_of_word,
-    word_of_va,
 )
+from .layout import NODE_DATA, va_of_word, word_of_va
 from .list_head import list_init
 from .list_lru import list_lru_init
+from .mmzone import MAX_NUMNODES
 from .shrinker import (
     DEFAULT_SEEKS,
     SHRINKER_SHADOW,

@@ -14,17 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .boot_context import BootContext, node_word, online_nodes, populated_zones
-from .layout import (
-    BOOT_PAGESETS,
-    CPU_BLOCKS,
-    CPU_ONLINE,
-    CPU_WORDS,
-    G_NR_CPU_IDS,
-    G_NUM_ONLINE_CPUS,
-    G_PERCPU_PAGELIST_FRACTION,
-    PAGE_OFFSET,
-    va_of_word,
-)
+from .kernel_globals import G_NR_CPU_IDS, G_NUM_ONLINE_CPUS, G_PERCPU_PAGELIST_FRACTION
+from .layout import BOOT_PAGESETS, CPU_BLOCKS, CPU_ONLINE, CPU_WORDS, PAGE_OFFSET, va_of_word
 from .list_head import list_init
 from .memblock import SMP_CACHE_BYTES
 from .mm_types import PAGE_SHIFT, PAGE_SIZE

@@ -13,15 +13,8 @@ from __future__ import annotations
 
 from .deferred_split import free_compound
 from .gfp import GFP_KERNEL, GFP_ZERO_BIT
-from .layout import (
-    G_LRU_PVECS,
-    G_NR_CPU_IDS,
-    G_PAGE_CLUSTER,
-    G_TOTALRAM,
-    PAGE_OFFSET,
-    SECTION_PAGES,
-    VMEMMAP_START,
-)
+from .kernel_globals import G_LRU_PVECS, G_NR_CPU_IDS, G_PAGE_CLUSTER, G_TOTALRAM
+from .layout import PAGE_OFFSET, SECTION_PAGES, VMEMMAP_START
 from .list_head import list_add, list_init
 from .lruvec import page_lruvec
 from .memcg_charge import mem_cgroup_uncharge

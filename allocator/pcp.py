@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from .buddy import free_one_page
 from .fallback import rmqueue_one
+from .kernel_globals import G_NR_CPU_IDS, G_STATIC_KEYS, G_TRACE_MASK, KEY_DRAIN_ONE_ZONE
 from .layout import (
     CPU_BLOCKS,
     CPU_BULK_FREE,
@@ -20,11 +21,6 @@ from .layout import (
     CPU_NUMA_NODE,
     CPU_ONLINE,
     CPU_WORDS,
-    G_NR_CPU_IDS,
-    G_STATIC_KEYS,
-    G_TRACE_MASK,
-    KEY_DRAIN_ONE_ZONE,
-    MAX_NUMNODES,
     NODE_DATA,
     PAGE_OFFSET,
     SECTION_PAGES,
@@ -51,6 +47,7 @@ from .mm_types import (
 )
 from .mmzone import (
     MAX_NR_ZONES,
+    MAX_NUMNODES,
     MIGRATE_CMA,
     MIGRATE_ISOLATE,
     MIGRATE_MOVABLE,
@@ -76,7 +73,8 @@ from .page_check import check_new_page, free_pages_prepare
 from .page_flags import page_place
 from .pageblock import get_pageblock_migratetype
 from .spinlock import lock_zone, unlock_zone
-from .trace import (
+from .trace import trace
+from .trace_events import (
     EV_DRAIN_PAGES_ZONE,
     EV_DRAIN_ZONE_PAGES,
     EV_FREE_PCPPAGES_BULK,
@@ -87,7 +85,6 @@ from .trace import (
     EV_MM_PAGE_PCPU_DRAIN,
     EV_RMQUEUE,
     EV_RMQUEUE_BULK,
-    trace,
 )
 from .vm_events import PGALLOC, PGFREE
 from .vmstat import mod_zone_page_state, zone_statistics

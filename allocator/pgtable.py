@@ -21,7 +21,8 @@ All hot. Entries are named by word index, 0 for none; tables by the word index o
 from __future__ import annotations
 
 from .gfp import GFP_KERNEL_ACCOUNT, GFP_ZERO_BIT
-from .layout import G_PGD, G_PGD_LIST, G_TLB_GEN, PAGE_OFFSET, SECTION_PAGES, VMEMMAP_START
+from .kernel_globals import G_PGD, G_PGD_LIST, G_TLB_GEN
+from .layout import PAGE_OFFSET, SECTION_PAGES, VMEMMAP_START
 from .list_head import list_add, list_del
 from .mempolicy import alloc_pages_current
 from .mm_struct import MM_PGD, MM_PGTABLES_BYTES

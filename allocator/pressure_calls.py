@@ -19,7 +19,6 @@ from .guest_calls import EINVAL
 from .kcompactd import compact_one_node
 from .layout import (
     MAX_MEM_CGROUPS,
-    MAX_NUMNODES,
     MEM_CGROUP_WORDS,
     MEM_CGROUPS,
     NODE_DATA,
@@ -36,6 +35,7 @@ from .memcg import (
     reclaim_from_memcg,
 )
 from .memcg_tree import memcg_online, memcg_remove
+from .mmzone import MAX_NUMNODES
 from .swap_disk import add_swap
 
 ESRCH, EBUSY, ENOMEM, ENOSPC = 3, 16, 12, 28

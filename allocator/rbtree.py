@@ -15,7 +15,8 @@ All hot. `node` and `root` are word indices, 0 for none.
 
 from __future__ import annotations
 
-from .layout import G_STACK_GUARD_GAP, PAGE_OFFSET
+from .kernel_globals import G_STACK_GUARD_GAP
+from .layout import PAGE_OFFSET
 from .structs import Struct, scalar
 
 RB_NODE = Struct(

@@ -23,7 +23,8 @@ from .compact_suitable import (
 )
 from .fallback import unreserve_highatomic_pageblock
 from .get_page import first_zones_zonelist
-from .layout import G_CLOCK, G_NR_SWAP_PAGES, G_TRACE_MASK2, PAGE_OFFSET
+from .kernel_globals import G_CLOCK, G_NR_SWAP_PAGES, G_TRACE_MASK2
+from .layout import PAGE_OFFSET
 from .mmzone import (
     LRU_ACTIVE_ANON,
     LRU_ACTIVE_FILE,
@@ -40,7 +41,8 @@ from .mmzone import (
     ZR_IDX,
     ZR_ZONE,
 )
-from .trace import EV_COMPACT_RETRY, EV_RECLAIM_RETRY_ZONE, trace, trace_more
+from .trace import trace, trace_more
+from .trace_events import EV_COMPACT_RETRY, EV_RECLAIM_RETRY_ZONE
 from .vmstat import zone_page_state_snapshot
 from .watermark import zone_watermark_ok_free
 

@@ -18,17 +18,10 @@ from .blockdev import blk_wait_any
 from .compact_free import fatal_signal_pending
 from .get_page import first_zones_zonelist
 from .gfp import GFP_FS_BIT, GFP_ZONEMASK, ZONE_TABLE
+from .kernel_globals import G_CLOCK
 from .kswapd import NAP_NS, kswapd_run_node
 from .kswapd_wake import MAX_RECLAIM_RETRIES, kswapd_sleeps, wake_kswapd
-from .layout import (
-    CPU_BLOCKS,
-    CPU_CURRENT,
-    CPU_WORDS,
-    G_CLOCK,
-    PAGE_OFFSET,
-    PF_KTHREAD,
-    TASK_FLAGS,
-)
+from .layout import CPU_BLOCKS, CPU_CURRENT, CPU_WORDS, PAGE_OFFSET, PF_KTHREAD, TASK_FLAGS
 from .mmzone import (
     ND_KSWAPD_CLASSZONE,
     ND_KSWAPD_FAILURES,

@@ -16,7 +16,8 @@ from __future__ import annotations
 from .address_space import AS_I_MMAP, page_mapping
 from .anon_vma import AV_RB_ROOT, AVC_RB, AVC_VMA
 from .huge_pmd_split import split_huge_pmd_address
-from .layout import G_MMLIST, MEM_CGROUPS, PAGE_OFFSET, SECTION_PAGES, TASK_MEMCG
+from .kernel_globals import G_MMLIST
+from .layout import MEM_CGROUPS, PAGE_OFFSET, SECTION_PAGES, TASK_MEMCG
 from .list_head import list_add
 from .memcg import is_descendant
 from .mlock_page import clear_page_mlock, mlock_vma_page

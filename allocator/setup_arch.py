@@ -33,7 +33,8 @@ from .e820_setup import (
     trim_bios_range,
 )
 from .init_mem_mapping import init_mem_mapping, reserve_boot_stacks, vmemmap_populate
-from .layout import G_MAX_LOW_PFN, G_MAX_PFN, KERNEL_BASE, KERNEL_IMAGE_SIZE
+from .kernel_globals import G_MAX_LOW_PFN, G_MAX_PFN, KERNEL_BASE
+from .layout import KERNEL_IMAGE_SIZE
 from .mm_types import PAGE_SHIFT, PAGE_SIZE
 from .numa import NumaInit
 from .page_init import alloc_node_data, free_area_init_nodes, init_memory_less_node

@@ -9,7 +9,8 @@ the list (workingset_update_node()). Hot: counts are nodes.
 from __future__ import annotations
 
 from .address_space import AS_I_PAGES, AS_NREXCEPTIONAL
-from .layout import G_SHADOW_NODES, NODE_DATA, PAGE_OFFSET
+from .kernel_globals import G_SHADOW_NODES
+from .layout import NODE_DATA, PAGE_OFFSET
 from .list_lru import list_lru_count_node, list_lru_del, list_lru_first
 from .mmzone import ND_PRESENT, WORKINGSET_NODERECLAIM, WORKINGSET_NODES
 from .xarray import (

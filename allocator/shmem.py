@@ -40,16 +40,18 @@ from .fs import (
     i_size_read,
 )
 from .gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
-from .layout import (
-    CPU_BLOCKS,
-    CPU_NUMA_NODE,
-    CPU_WORDS,
-    EMPTY_ZERO_PAGE,
+from .kernel_globals import (
     G_COMMITTED_AS,
     G_FILP_CACHEP,
     G_INODE_CACHEP,
     G_SHMEM_INODES,
     G_SHMEM_SWAPLIST,
+)
+from .layout import (
+    CPU_BLOCKS,
+    CPU_NUMA_NODE,
+    CPU_WORDS,
+    EMPTY_ZERO_PAGE,
     PAGE_OFFSET,
     SECTION_PAGES,
 )

@@ -15,7 +15,8 @@ from __future__ import annotations
 from .address_space import AS_HOST, AS_I_PAGES, AS_NRPAGES
 from .fs import INODE_MAPPING
 from .gfp import GFP_HIGH_BIT, GFP_NOMEMALLOC_BIT, GFP_NOWARN_BIT
-from .layout import G_SHMEM_INODES, G_SHMEM_SWAPLIST, G_TOTAL_SWAP_PAGES, PAGE_OFFSET
+from .kernel_globals import G_SHMEM_INODES, G_SHMEM_SWAPLIST, G_TOTAL_SWAP_PAGES
+from .layout import PAGE_OFFSET
 from .list_head import list_add_tail, list_del, list_init
 from .mm_types import P_INDEX, P_MAPPING
 from .mmzone import NR_FILE_PAGES, NR_SHMEM

@@ -9,16 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .layout import (
-    CPU_BLOCKS,
-    CPU_ONLINE,
-    CPU_WORDS,
-    G_NODES_MEMORY,
-    G_NR_CPU_IDS,
-    G_TOTALCMA,
-    NODE_DATA,
-    PAGE_OFFSET,
-)
+from .kernel_globals import G_NODES_MEMORY, G_NR_CPU_IDS, G_TOTALCMA
+from .layout import CPU_BLOCKS, CPU_ONLINE, CPU_WORDS, NODE_DATA, PAGE_OFFSET
 from .list_head import list_empty
 from .mmzone import (
     FA_NR_FREE,

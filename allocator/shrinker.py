@@ -14,16 +14,10 @@ from __future__ import annotations
 
 from .dcache import super_cache_count, super_cache_scan
 from .gfp import GFP_KERNEL
-from .layout import (
-    G_SHRINKER_CACHEP,
-    G_SHRINKER_LIST,
-    MAX_NUMNODES,
-    MEM_CGROUPS,
-    PAGE_OFFSET,
-    va_of_word,
-    word_of_va,
-)
+from .kernel_globals import G_SHRINKER_CACHEP, G_SHRINKER_LIST
+from .layout import MEM_CGROUPS, PAGE_OFFSET, va_of_word, word_of_va
 from .list_head import list_add_tail, list_del, list_init
+from .mmzone import MAX_NUMNODES
 from .shadow_nodes import count_shadow_nodes, scan_shadow_nodes
 from .slab import SLAB_PANIC
 from .slab_common import kmem_cache_create

@@ -13,14 +13,8 @@ Hot but `skb_init`: `skb` is the word index of an sk_buff, lengths are bytes.
 from __future__ import annotations
 
 from .gfp import GFP_DIRECT_RECLAIM_BIT, GFP_DMA_BIT, GFP_KERNEL, GFP_ZERO_BIT
-from .layout import (
-    G_NETDEV_CACHES,
-    G_NR_CPU_IDS,
-    G_SKB_LIST,
-    G_SKBUFF_CACHEP,
-    PAGE_OFFSET,
-    va_of_word,
-)
+from .kernel_globals import G_NETDEV_CACHES, G_NR_CPU_IDS, G_SKB_LIST, G_SKBUFF_CACHEP
+from .layout import PAGE_OFFSET, va_of_word
 from .list_head import list_add_tail, list_del, list_init
 from .mm_types import PAGE_SIZE
 from .page_frag import PAGE_FRAG_CACHE, page_frag_alloc, page_frag_free

@@ -26,8 +26,10 @@ from .gfp import (
     GFP_RETRY_MAYFAIL_BIT,
     GFP_THISNODE_BIT,
 )
-from .layout import G_SLAB_CACHES, MAX_NUMNODES, va_of_word, word_of_va
+from .kernel_globals import G_SLAB_CACHES
+from .layout import va_of_word, word_of_va
 from .list_head import va_word
+from .mmzone import MAX_NUMNODES
 from .structs import Struct, array, list_head, scalar
 
 NUMA_NO_NODE = -1

@@ -19,17 +19,18 @@ from .gfp import (
     GFP_RECLAIMABLE_BIT,
     GFP_ZERO_BIT,
 )
-from .layout import (
-    CPU_BLOCKS,
-    CPU_NUMA_NODE,
-    CPU_WORDS,
+from .kernel_globals import (
     G_KMALLOC_CACHES,
     G_KMEM_CACHE,
     G_KMEM_CACHE_NODE,
     G_NR_CPU_IDS,
     G_SLAB_CACHES,
     G_SLAB_STATE,
-    MAX_NUMNODES,
+)
+from .layout import (
+    CPU_BLOCKS,
+    CPU_NUMA_NODE,
+    CPU_WORDS,
     NODE_DATA,
     PAGE_OFFSET,
     VMEMMAP_START,
@@ -39,7 +40,7 @@ from .layout import (
 from .list_head import list_add, list_del, list_init
 from .mempolicy import alloc_pages_current, has_normal_memory
 from .mm_types import P_INDEX, P_MAPPING, P_PRIVATE, PAGE_SIZE
-from .mmzone import MAX_ORDER
+from .mmzone import MAX_NUMNODES, MAX_ORDER
 from .page_alloc import alloc_pages_nodemask, free_pages
 from .slab import (
     KC_ALIGN,

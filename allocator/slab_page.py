@@ -18,12 +18,12 @@ from .gfp import (
     GFP_NORETRY_BIT,
     GFP_NOWARN_BIT,
 )
+from .kernel_globals import G_GFP_ALLOWED
 from .layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
     CPU_RECLAIMED_SLAB,
     CPU_WORDS,
-    G_GFP_ALLOWED,
     PAGE_OFFSET,
     PF_MEMALLOC,
     SECTION_PAGES,

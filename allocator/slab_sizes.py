@@ -9,7 +9,7 @@ little waste at the end. Sizes are bytes. `slab_common` asks once a cache.
 from __future__ import annotations
 
 from .gfp import GFP_COMP_BIT, GFP_DMA_BIT, GFP_RECLAIMABLE_BIT
-from .layout import G_GUARDPAGE_MINORDER, G_NR_CPU_IDS
+from .kernel_globals import G_GUARDPAGE_MINORDER, G_NR_CPU_IDS
 from .mm_types import PAGE_SHIFT, PAGE_SIZE
 from .mmzone import MAX_ORDER, PAGE_ALLOC_COSTLY_ORDER
 from .slab import (

@@ -21,28 +21,18 @@ from .gfp import (
     GFP_NOFAIL_BIT,
     GFP_NOWARN_BIT,
 )
+from .kernel_globals import G_NOPAGE_RS, G_STATIC_KEYS, G_TRACE_MASK, KEY_CPUSETS
 from .kswapd_wake import wakeup_kswapd
-from .layout import (
-    CPU_BLOCKS,
-    CPU_CURRENT,
-    CPU_WORDS,
-    G_NOPAGE_RS,
-    G_STATIC_KEYS,
-    G_TRACE_MASK,
-    KEY_CPUSETS,
-    PAGE_OFFSET,
-    TASK_MEMS_ALLOWED,
-)
+from .layout import CPU_BLOCKS, CPU_CURRENT, CPU_WORDS, PAGE_OFFSET, TASK_MEMS_ALLOWED
 from .mmzone import Z_PGDAT, ZONEREF_WORDS, ZR_ZONE
 from .page_poison import ratelimit
 from .spinlock import go_alone
-from .trace import (
+from .trace import log_record, trace
+from .trace_events import (
     EV_SLOWPATH_FIRST,
     EV_SLOWPATH_RETRY,
     LOG_WARN_ALLOC,
     LOG_WARN_ONCE_NOFAIL_WAIT,
-    log_record,
-    trace,
 )
 from .watermark import ALLOC_CPUSET
 

@@ -35,10 +35,7 @@ from .gfp import (
     GFP_RETRY_MAYFAIL_BIT,
     GFP_THISNODE_BIT,
 )
-from .layout import (
-    CPU_BLOCKS,
-    CPU_CURRENT,
-    CPU_WORDS,
+from .kernel_globals import (
     G_MM_INIT_DONE,
     G_PANIC,
     G_SCRIPTED_RECLAIM,
@@ -46,6 +43,11 @@ from .layout import (
     G_STATIC_KEYS,
     G_TRACE_MASK,
     KEY_SCRIPTED_RECLAIM,
+)
+from .layout import (
+    CPU_BLOCKS,
+    CPU_CURRENT,
+    CPU_WORDS,
     PAGE_OFFSET,
     PF_DUMPCORE,
     PF_MEMALLOC,
@@ -71,14 +73,14 @@ from .slowpath import (
     wake_all_kswapds,
     warn_alloc,
 )
-from .trace import (
+from .trace import trace
+from .trace_events import (
     EV_DIRECT_COMPACT,
     EV_PERFORM_RECLAIM,
     EV_SLOWPATH_FIRST,
     EV_SLOWPATH_RETRY,
     LOG_WARN_ONCE_NOFAIL_MEMALLOC,
     LOG_WARN_ONCE_NOFAIL_ORDER,
-    trace,
 )
 from .vm_events import VM_EVENT_NAMES
 from .vmscan import try_to_free_pages

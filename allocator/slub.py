@@ -26,14 +26,12 @@ from .gfp import (
     GFP_ZONEMASK,
     ZONE_TABLE,
 )
+from .kernel_globals import G_CLOCK, G_GFP_ALLOWED, G_NR_CPU_IDS
 from .layout import (
     CPU_BLOCKS,
     CPU_NUMA_NODE,
     CPU_WORDS,
     EMPTY_ZERO_PAGE,
-    G_CLOCK,
-    G_GFP_ALLOWED,
-    G_NR_CPU_IDS,
     PAGE_OFFSET,
     SECTION_PAGES,
     VMEMMAP_START,

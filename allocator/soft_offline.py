@@ -17,7 +17,8 @@ from .blockdev import lock_page_wait, wait_on_page_writeback
 from .compact_free import MIGRATE_SYNC
 from .huge_split import split_huge_page
 from .hwpoison import is_free_buddy_page, set_hwpoison_free_buddy_page
-from .layout import G_NUM_POISONED_PAGES, SECTION_PAGES
+from .kernel_globals import G_NUM_POISONED_PAGES
+from .layout import SECTION_PAGES
 from .list_head import list_empty, list_init
 from .lru_isolate import add_isolated_page, isolate_lru_page, mod_isolated
 from .memory_failure import EBUSY, ENXIO, get_hwpoison_page, shake_page

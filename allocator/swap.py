@@ -12,15 +12,12 @@ All hot. `p` is a struct page's word index, `pv` a pagevec's.
 
 from __future__ import annotations
 
+from .kernel_globals import G_LRU_PVECS, G_MEMMAP_INDEX, G_MEMMAP_INDEX_LEN, G_NR_CPU_IDS
 from .layout import (
     CPU_BLOCKS,
     CPU_EVENTS,
     CPU_ONLINE,
     CPU_WORDS,
-    G_LRU_PVECS,
-    G_MEMMAP_INDEX,
-    G_MEMMAP_INDEX_LEN,
-    G_NR_CPU_IDS,
     NODE_DATA,
     PAGE_OFFSET,
     SECTION_PAGES,

@@ -13,7 +13,8 @@ that seeks, gives them no slots, so that they are split first.
 from __future__ import annotations
 
 from .address_space import AS_I_PAGES, AS_NRPAGES, swap_address_space
-from .layout import G_SWAP_CACHE_INFO, VMEMMAP_START
+from .kernel_globals import G_SWAP_CACHE_INFO
+from .layout import VMEMMAP_START
 from .mm_inline import PG_SWAPCACHE, page_node, page_to_pfn, va_to_page
 from .mm_types import P_COUNTS, P_PRIVATE, PG_DIRTY, REF_ONE
 from .mmzone import NR_FILE_PAGES

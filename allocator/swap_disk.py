@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from .address_space import swap_info
 from .blockdev import bdev_create, bdev_destroy
-from .layout import G_NR_SWAPFILES, word_of_va
+from .kernel_globals import G_NR_SWAPFILES
+from .layout import word_of_va
 from .swap_map import SI_BDEV
 from .swapoff import swapoff
 from .swapon import mkswap, swapon

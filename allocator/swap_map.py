@@ -16,10 +16,7 @@ All hot. `si` is the word index of a swap_info_struct, `offset` a slot, `entry` 
 from __future__ import annotations
 
 from .address_space import SWAP_INFO, swap_info
-from .layout import (
-    CPU_BLOCKS,
-    CPU_ONLINE,
-    CPU_WORDS,
+from .kernel_globals import (
     G_NR_CPU_IDS,
     G_NR_SWAP_PAGES,
     G_NR_SWAPFILES,
@@ -27,8 +24,8 @@ from .layout import (
     G_SWAP_SLOTS,
     G_SWAP_SLOTS_ACTIVE,
     G_TOTAL_SWAP_PAGES,
-    PAGE_OFFSET,
 )
+from .layout import CPU_BLOCKS, CPU_ONLINE, CPU_WORDS, PAGE_OFFSET
 from .structs import Struct, array, scalar
 from .swapops import MAX_SWAPFILES, swp_entry, swp_offset, swp_type
 

@@ -13,18 +13,14 @@ from __future__ import annotations
 
 from .blockdev import wait_on_page_locked
 from .gfp import GFP_HIGH_BIT, GFP_KERNEL, GFP_NOMEMALLOC_BIT, GFP_NOWARN_BIT
-from .layout import (
-    CPU_BLOCKS,
-    CPU_NUMA_NODE,
-    CPU_WORDS,
+from .kernel_globals import (
     G_HUGE_ZERO_PAGE,
     G_PAGE_CLUSTER,
     G_SWAPIN_HITS,
     G_SWAPIN_LAST,
     G_SWAPIN_PREV,
-    SECTION_PAGES,
-    VMEMMAP_START,
 )
+from .layout import CPU_BLOCKS, CPU_NUMA_NODE, CPU_WORDS, SECTION_PAGES, VMEMMAP_START
 from .mempolicy_vma import alloc_pages_vma
 from .mm_inline import PG_SWAPCACHE, page_mapped, trylock_page, unlock_page
 from .mm_types import (

@@ -13,7 +13,7 @@ All hot. `si` is the word index of a swap_info_struct.
 from __future__ import annotations
 
 from .address_space import swap_info
-from .layout import G_NR_SWAP_PAGES, G_NR_SWAPFILES, G_SWAP_AVAIL_STAMP
+from .kernel_globals import G_NR_SWAP_PAGES, G_NR_SWAPFILES, G_SWAP_AVAIL_STAMP
 from .mm_inline import (
     PG_DOUBLE_MAP,
     PG_SWAPCACHE,

@@ -14,7 +14,7 @@ from __future__ import annotations
 from .address_space import SI_SPACES, SWAP_INFO_WORDS, swap_info
 from .blockdev import lock_page_wait, wait_on_page_writeback
 from .gfp import GFP_HIGHUSER_MOVABLE
-from .layout import (
+from .kernel_globals import (
     G_LEAST_PRIORITY,
     G_MMLIST,
     G_NR_ROTATE_SWAP,
@@ -22,8 +22,8 @@ from .layout import (
     G_NR_SWAPFILES,
     G_SWAP_SLOTS_ACTIVE,
     G_TOTAL_SWAP_PAGES,
-    PAGE_OFFSET,
 )
+from .layout import PAGE_OFFSET
 from .mm_inline import PG_SWAPCACHE, page_to_pfn, unlock_page
 from .mm_struct import (
     MM_ANONPAGES,

@@ -22,7 +22,7 @@ from .address_space import (
 )
 from .blockdev import BD_NR_BLOCKS, BD_START_WORD, bdev_read_page
 from .gfp import GFP_KERNEL, GFP_ZERO_BIT
-from .layout import (
+from .kernel_globals import (
     G_LEAST_PRIORITY,
     G_NR_CPU_IDS,
     G_NR_ROTATE_SWAP,
@@ -32,9 +32,8 @@ from .layout import (
     G_SWAP_SLOTS,
     G_SWAPIN_HITS,
     G_TOTAL_SWAP_PAGES,
-    PAGE_OFFSET,
-    SECTION_PAGES,
 )
+from .layout import PAGE_OFFSET, SECTION_PAGES
 from .mm_types import PG_LOCKED
 from .page_alloc import alloc_pages_nodemask, free_pages
 from .pagevec import put_page_p

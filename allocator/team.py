@@ -31,7 +31,7 @@ from .engine_runtime import (
     TEAM_RAM,
     TEAM_SLOTS,
 )
-from .layout import (
+from .kernel_globals import (
     G_DEFERRED_PAGES,
     G_NODE_RECLAIM_MODE,
     G_NR_CPU_IDS,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from machine import Machine
 
-from .layout import G_CLOCK
+from .kernel_globals import G_CLOCK
 
 FARTHEST = 1 << 50
 """How far the kernel's time may be ahead, ns: 13 days."""

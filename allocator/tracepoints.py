@@ -21,15 +21,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from .gfp import format_gfp
-from .layout import (
-    CPU_BLOCKS,
-    CPU_CURRENT,
-    CPU_WORDS,
+from .kernel_globals import (
     G_NR_CPU_IDS,
     G_NUM_ONLINE_CPUS,
     G_TRACE_BASE,
     G_TRACE_HEAD,
     G_TRACE_SIZE,
+)
+from .layout import (
+    CPU_BLOCKS,
+    CPU_CURRENT,
+    CPU_WORDS,
     HARDIRQ_MASK,
     INIT_TASKS,
     NMI_MASK,
@@ -43,7 +45,7 @@ from .layout import (
     unsigned,
 )
 from .mmzone import PAGEBLOCK_ORDER
-from .trace import (
+from .trace_events import (
     EV_COMPACTION_BEGIN,
     EV_MM_PAGE_ALLOC,
     EV_MM_PAGE_ALLOC_EXTFRAG,

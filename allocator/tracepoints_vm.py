@@ -22,7 +22,7 @@ from .compact_suitable import (
 from .gfp import format_gfp
 from .layout import VMEMMAP_START, unsigned
 from .mmzone import ZONE_NAMES
-from .trace import (
+from .trace_events import (
     EV_COMPACT_RETRY,
     EV_COMPACTION_BEGIN,
     EV_COMPACTION_DEFER,

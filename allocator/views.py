@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .layout import (
-    MAX_NUMNODES,
     NODE_DATA,
     PAGE_OFFSET,
     SECTION_MEM_MAP,
@@ -47,6 +46,7 @@ from .mmzone import (
     FA_NR_FREE,
     FA_WORDS,
     MAX_NR_ZONES,
+    MAX_NUMNODES,
     MAX_ORDER,
     MIGRATE_TYPES,
     MIGRATETYPE_NAMES,

@@ -10,7 +10,7 @@ All hot.
 
 from __future__ import annotations
 
-from .layout import (
+from .kernel_globals import (
     G_COMMITTED_AS,
     G_NR_SWAP_PAGES,
     G_OVERCOMMIT,
@@ -18,10 +18,8 @@ from .layout import (
     G_TOTAL_SWAP_PAGES,
     G_TOTALRAM,
     G_TOTALRESERVE,
-    MAX_NUMNODES,
-    NODE_DATA,
-    PAGE_OFFSET,
 )
+from .layout import NODE_DATA, PAGE_OFFSET
 from .mm_struct import (
     MM_DATA_VM,
     MM_LOCKED_VM,
@@ -37,6 +35,7 @@ from .mm_struct import (
 )
 from .mmzone import (
     MAX_NR_ZONES,
+    MAX_NUMNODES,
     ND_VM_STAT,
     NR_FILE_PAGES,
     NR_SHMEM,

@@ -15,7 +15,8 @@ from .file_table import fput
 from .fs import file_i_mmap, get_file
 from .gfp import GFP_KERNEL
 from .huge_pmd_split import vma_adjust_trans_huge
-from .layout import G_STACK_GUARD_GAP, G_VMA_CACHEP, PAGE_OFFSET
+from .kernel_globals import G_STACK_GUARD_GAP, G_VMA_CACHEP
+from .layout import PAGE_OFFSET
 from .list_head import list_init
 from .mempolicy_vma import mpol_equal, mpol_put, vma_dup_policy
 from .mm_struct import (

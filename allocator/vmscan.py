@@ -33,17 +33,19 @@ from .gfp import (
     GFP_ZONEMASK,
     ZONE_TABLE,
 )
+from .kernel_globals import (
+    G_NODE_RECLAIM_MODE,
+    G_NR_SWAP_PAGES,
+    G_STATIC_KEYS,
+    G_TRACE_MASK2,
+    KEY_CPUSETS,
+)
 from .layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
     CPU_NUMA_NODE,
     CPU_RECLAIMED_SLAB,
     CPU_WORDS,
-    G_NODE_RECLAIM_MODE,
-    G_NR_SWAP_PAGES,
-    G_STATIC_KEYS,
-    G_TRACE_MASK2,
-    KEY_CPUSETS,
     NODE_DATA,
     PAGE_OFFSET,
     PF_MEMALLOC,
@@ -76,12 +78,12 @@ from .mmzone import (
 from .node_reclaim import RECLAIM_UNMAP, RECLAIM_WRITE, node_pagecache_reclaimable
 from .scan_control import DEF_PRIORITY, SWAP_CLUSTER_MAX, ScanControl
 from .shrinker import shrink_slab
-from .trace import (
+from .trace import trace
+from .trace_events import (
     EV_VMSCAN_DIRECT_BEGIN,
     EV_VMSCAN_DIRECT_END,
     EV_VMSCAN_MEMCG_BEGIN,
     EV_VMSCAN_MEMCG_END,
-    trace,
 )
 from .vm_events import VM_EVENT_NAMES
 from .vmscan_lru import shrink_lruvec

@@ -20,16 +20,15 @@ from .compact_free import fatal_signal_pending
 from .deferred_split import free_compound
 from .flusher import wakeup_flusher_threads
 from .gfp import GFP_FS_BIT, GFP_IO_BIT
-from .layout import (
+from .kernel_globals import (
     G_CLOCK,
     G_MEMCG_ON_DFL,
     G_NR_SWAP_PAGES,
     G_TOTAL_SWAP_PAGES,
     G_TRACE_MASK2,
     G_VM_SWAPPINESS,
-    SECTION_PAGES,
-    VMEMMAP_START,
 )
+from .layout import SECTION_PAGES, VMEMMAP_START
 from .list_head import list_add, list_del, list_empty
 from .lru_isolate import ISOLATE_UNMAPPED, isolate_lru_page_mode, putback_lru_page
 from .lruvec import (
@@ -85,13 +84,12 @@ from .mmzone import (
 from .rmap_walk import page_referenced
 from .scan_control import DEF_PRIORITY, SWAP_CLUSTER_MAX, ScanControl
 from .swap import lru_add_drain
-from .trace import (
+from .trace import trace, trace_more
+from .trace_events import (
     EV_VMSCAN_INACTIVE_LOW,
     EV_VMSCAN_LRU_ISOLATE,
     EV_VMSCAN_SHRINK_ACTIVE,
     EV_VMSCAN_SHRINK_INACTIVE,
-    trace,
-    trace_more,
 )
 from .vm_events import VM_EVENT_NAMES
 from .vmscan_page import free_page_list, shrink_page_list

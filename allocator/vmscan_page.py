@@ -20,7 +20,7 @@ from .blockdev import wait_on_page_writeback
 from .deferred_split import free_compound
 from .gfp import GFP_FS_BIT, GFP_IO_BIT
 from .huge_split import can_split_huge_page, split_huge_page_to_list
-from .layout import G_MEMCG_ON_DFL, G_TRACE_MASK2
+from .kernel_globals import G_MEMCG_ON_DFL, G_TRACE_MASK2
 from .list_head import list_add, list_del, list_empty, list_init
 from .memcg_charge import mem_cgroup_uncharge
 from .mm_inline import (
@@ -68,7 +68,8 @@ from .scan_control import ScanControl
 from .shmem_swap import shmem_writepage
 from .swap_state import add_to_swap, delete_from_swap_cache_only
 from .swapfile import put_swap_page, try_to_free_swap, vm_swap_full
-from .trace import EV_VMSCAN_WRITEPAGE, trace
+from .trace import trace
+from .trace_events import EV_VMSCAN_WRITEPAGE
 from .vm_events import VM_EVENT_NAMES
 from .vmstat import count_vm_events, mod_node_page_state
 from .workingset import workingset_eviction

@@ -12,19 +12,12 @@ The functions here are hot. `ps` is the word index of a pageset, `z` of a zone, 
 
 from __future__ import annotations
 
-from .layout import (
-    CPU_BLOCKS,
-    CPU_EVENTS,
-    CPU_NUMA_NODE,
-    CPU_WORDS,
-    G_NR_CPU_IDS,
-    MAX_NUMNODES,
-    NODE_DATA,
-    PAGE_OFFSET,
-)
+from .kernel_globals import G_NR_CPU_IDS
+from .layout import CPU_BLOCKS, CPU_EVENTS, CPU_NUMA_NODE, CPU_WORDS, NODE_DATA, PAGE_OFFSET
 from .mm_types import NODES_MASK, NODES_PGSHIFT, P_FLAGS
 from .mmzone import (
     MAX_NR_ZONES,
+    MAX_NUMNODES,
     MIGRATE_CMA,
     ND_PER_CPU_NODESTATS,
     ND_VM_STAT,

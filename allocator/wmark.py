@@ -15,14 +15,14 @@ from math import isqrt
 
 from .boot_context import all_zones, node_word, online_nodes, populated_zones
 from .gfp import GFP_USER, gfp_zone
-from .layout import (
+from .kernel_globals import (
     G_LOWMEM_RATIO,
     G_MIN_FREE_KBYTES,
     G_TOTALRESERVE,
     G_USER_MIN_FREE_KBYTES,
     G_WATERMARK_SCALE,
-    PAGE_OFFSET,
 )
+from .layout import PAGE_OFFSET
 from .mm_types import PAGE_SHIFT, PAGE_SIZE
 from .mmzone import (
     MAX_NR_ZONES,

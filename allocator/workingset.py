@@ -12,15 +12,8 @@ All hot. A shadow is a value entry of the xarray (odd); ages are kept modulo 2^E
 
 from __future__ import annotations
 
-from .layout import (
-    G_STATIC_KEYS,
-    KEY_MEMCG_KMEM,
-    MEM_CGROUP,
-    MEM_CGROUP_WORDS,
-    MEM_CGROUPS,
-    NODE_DATA,
-    PAGE_OFFSET,
-)
+from .kernel_globals import G_STATIC_KEYS, KEY_MEMCG_KMEM
+from .layout import MEM_CGROUP, MEM_CGROUP_WORDS, MEM_CGROUPS, NODE_DATA, PAGE_OFFSET
 from .lruvec import (
     LV_INACTIVE_AGE,
     lruvec_lru_size,

@@ -41,10 +41,8 @@ from .fs import (
     WB_IO,
     inode_add_lru,
 )
-from .layout import (
-    G_BDI_WB,
-    PAGE_OFFSET,
-)
+from .kernel_globals import G_BDI_WB
+from .layout import PAGE_OFFSET
 from .list_head import list_add, list_del, list_init
 from .mm_inline import page_to_pfn, unlock_page
 from .mm_types import (

@@ -17,7 +17,8 @@ xarray, `node` of a node, an index is below 2^52.
 from __future__ import annotations
 
 from .gfp import GFP_NOWAIT, GFP_NOWARN_BIT, GFP_ZERO_BIT
-from .layout import G_RADIX_TREE_NODE_CACHEP, G_SHADOW_NODES, NODE_DATA, PAGE_OFFSET
+from .kernel_globals import G_RADIX_TREE_NODE_CACHEP, G_SHADOW_NODES
+from .layout import NODE_DATA, PAGE_OFFSET
 from .list_head import list_init
 from .list_lru import list_lru_add, list_lru_del, object_node
 from .mmzone import WORKINGSET_NODES

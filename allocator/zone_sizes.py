@@ -14,7 +14,7 @@ its node's end comes out with pages present and none spanned.
 from __future__ import annotations
 
 from .boot_context import BootContext
-from .layout import G_MOVABLE_ZONE
+from .kernel_globals import G_MOVABLE_ZONE
 from .mm_types import PAGE_SHIFT
 from .mmzone import (
     MAX_NR_ZONES,

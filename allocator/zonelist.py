@@ -15,15 +15,8 @@ from __future__ import annotations
 
 from .boot_context import mask_nodes, node_word, online_nodes
 from .gfp import GFP_HIGHUSER_MOVABLE, gfp_zone
-from .layout import (
-    CPU_BLOCKS,
-    CPU_NUMA_NODE,
-    G_MOBILITY_DISABLED,
-    G_NODES_MEMORY,
-    G_NR_ONLINE_NODES,
-    PAGE_OFFSET,
-    va_of_word,
-)
+from .kernel_globals import G_MOBILITY_DISABLED, G_NODES_MEMORY, G_NR_ONLINE_NODES
+from .layout import CPU_BLOCKS, CPU_NUMA_NODE, PAGE_OFFSET, va_of_word
 from .mmzone import (
     MAX_NR_ZONES,
     MAX_NUMNODES,

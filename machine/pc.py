@@ -27,7 +27,7 @@ from machine.pit import Pit
 from machine.vga import TextScreen, Vga
 
 if TYPE_CHECKING:
-    from machine.machine import Machine
+    from machine.board import Board
 
 PORT_92 = 0x92
 IRQ_TIMER, IRQ_KEYBOARD, IRQ_COM1, IRQ_CLOCK = 0, 1, 4, 8
@@ -40,7 +40,7 @@ ATA_PORTS = ((0x1F0, 0x3F6, 14), (0x170, 0x376, 15))
 class _Time:
     """The machine's time, as devices see it."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Board) -> None:
         self._clock, self._events = machine.clock, machine.events
 
     @property
@@ -60,7 +60,7 @@ class _Time:
 class Pc:
     """The devices by name."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Board) -> None:
         time = _Time(machine)
         kind = machine.topology.machine_type
         irq = machine.irq
@@ -94,7 +94,7 @@ class Pc:
 
         return AtaChannel(f"ata{channel}", time, drive)
 
-    def _wire(self, machine: Machine) -> None:
+    def _wire(self, machine: Board) -> None:
         ports, irq = machine.ports, machine.irq
         for device in (self.pic, self.pit, self.cmos, self.keyboard, self.vga, self.power):
             device.attach(ports)
@@ -130,7 +130,7 @@ class _Port92:
     name = "port92"
     width = 1
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Board) -> None:
         self._machine = machine
         self._value = 0
 
@@ -155,6 +155,6 @@ class _Port92:
         self._value = value & 0xFF if isinstance(value, int) else 0
 
 
-def attach_devices(machine: Machine) -> Pc:
+def attach_devices(machine: Board) -> Pc:
     """Build the devices of a PC and attach them to `machine`."""
     return Pc(machine)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from machine import PhysicalMemory
 
 from ..debug_guardpage import EXT_FLAGS
-from ..layout import (
+from ..kernel_globals import (
     G_GFP_ALLOWED,
     G_MEMBLOCK_MEMORY_CNT,
     G_MEMBLOCK_RESERVED_CNT,
@@ -30,8 +30,9 @@ from ..layout import (
     G_NR_CPU_IDS,
     G_STATIC_KEYS,
     KERNEL_BASE,
+)
+from ..layout import (
     KERNEL_IMAGE_SIZE,
-    MAX_NUMNODES,
     MEMBLOCK_MAX_REGIONS,
     MEMBLOCK_MEMORY,
     MEMBLOCK_REGION,
@@ -45,6 +46,7 @@ from ..memmap_scan import KIND_FREE, KIND_RESERVED
 from ..mm_types import P_COUNTS, PAGE_SHIFT, PG_HWPOISON
 from ..mmzone import (
     MAX_NR_ZONES,
+    MAX_NUMNODES,
     NR_CPUS,
     PAGEBLOCK_NR_PAGES,
     PGLIST_DATA_WORDS,

@@ -14,12 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..layout import (
-    G_DEFERRED_PAGES,
-    PAGES_PER_SECTION,
-    PFN_SECTION_SHIFT,
-    SECTION_PAGES,
-)
+from ..kernel_globals import G_DEFERRED_PAGES
+from ..layout import PAGES_PER_SECTION, PFN_SECTION_SHIFT, SECTION_PAGES
 from ..mm_types import P_COUNTS, STRUCT_PAGE_WORDS
 from ..mmzone import ND_FIRST_DEFERRED_PFN
 from .registry import register

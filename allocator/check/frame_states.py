@@ -17,15 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..debug_guardpage import PAGE_EXT_OWNER
-from ..layout import (
-    G_MM_INIT_DONE,
-    G_TOTALRAM,
-    KEY_PAGE_OWNER,
-    MAX_MEM_CGROUPS,
-    MEM_CGROUP_WORDS,
-    MEM_CGROUPS,
-    PAGE_OFFSET,
-)
+from ..kernel_globals import G_MM_INIT_DONE, G_TOTALRAM, KEY_PAGE_OWNER
+from ..layout import MAX_MEM_CGROUPS, MEM_CGROUP_WORDS, MEM_CGROUPS, PAGE_OFFSET
 from ..memmap_scan import (
     KIND_BUDDY,
     KIND_COUNTS,

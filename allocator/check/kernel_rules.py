@@ -13,16 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..gfp import GFP_BITS_MASK, GFP_BOOT_MASK
-from ..layout import (
-    CPU_BLOCKS,
-    CPU_BULK_FREE,
-    CPU_CURRENT,
-    CPU_EVENTS,
-    CPU_NUMA_NODE,
-    CPU_ONLINE,
-    CPU_PREEMPT_COUNT,
-    CPU_WORDS,
-    EMPTY_ZERO_PAGE,
+from ..kernel_globals import (
     G_GFP_ALLOWED,
     G_GUARDPAGE_MINORDER,
     G_HIGHEST_MEMMAP_PFN,
@@ -47,11 +38,22 @@ from ..layout import (
     G_TRACE_MASK2,
     G_TRACE_SIZE,
     G_WATERMARK_SCALE,
-    INIT_TASKS,
     KERNEL_BASE,
-    KERNEL_IMAGE_SIZE,
     KERNEL_MAGIC,
     LAYOUT_VERSION,
+)
+from ..layout import (
+    CPU_BLOCKS,
+    CPU_BULK_FREE,
+    CPU_CURRENT,
+    CPU_EVENTS,
+    CPU_NUMA_NODE,
+    CPU_ONLINE,
+    CPU_PREEMPT_COUNT,
+    CPU_WORDS,
+    EMPTY_ZERO_PAGE,
+    INIT_TASKS,
+    KERNEL_IMAGE_SIZE,
     MEMBLOCK_MAX_REGIONS,
     MEMBLOCK_MEMORY,
     MEMBLOCK_REGION,
@@ -67,7 +69,7 @@ from ..layout import (
 )
 from ..mm_types import PAGE_SHIFT
 from ..mmzone import MAX_NR_ZONES, NR_CPUS, PGLIST_DATA_WORDS, PSET_WORDS, ZONE_NAMES
-from ..trace import ALL_EVENTS, ALL_EVENTS2
+from ..trace_events import ALL_EVENTS, ALL_EVENTS2
 from ..vm_events import NR_VM_EVENT_ITEMS, VM_EVENT_NAMES
 from .frames import MEMMAP_WORDS
 from .registry import register

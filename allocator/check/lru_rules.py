@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ..layout import G_MM_INIT_DONE, MEM_CGROUP_WORDS, MEM_CGROUPS, va_of_word
+from ..kernel_globals import G_MM_INIT_DONE
+from ..layout import MEM_CGROUP_WORDS, MEM_CGROUPS, va_of_word
 from ..lruvec import LV_LISTS, MC_NODEINFO, PN_LRU_ZONE_SIZE, PN_LRUVEC, PN_WORDS
 from ..memcg_tree import groups
 from ..memmap_scan import KIND_BUDDY, KIND_FLAGGED, KIND_OWNED, KIND_TAIL

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ..layout import G_MM_INIT_DONE, G_TASKS, NR_MEM_SECTIONS, PFN_SECTION_SHIFT, TASK_MM
+from ..kernel_globals import G_MM_INIT_DONE, G_TASKS
+from ..layout import NR_MEM_SECTIONS, PFN_SECTION_SHIFT, TASK_MM
 from ..mm_struct import MM_PGD, MM_WORDS, PROCESS_WORDS, TASK_TASKS
 from ..pgtable import ADDRESS_MASK, PFN_MASK, PTE_P, PTE_PROTNONE, PTE_PSE, PTE_SPECIAL
 

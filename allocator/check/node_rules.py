@@ -11,19 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..boot_context import mask_nodes
+from ..kernel_globals import G_NODES_CPU, G_NODES_MEMORY, G_NODES_ONLINE, G_NR_ONLINE_NODES
 from ..kswapd_wake import KSWAPD_RUNS
-from ..layout import (
-    G_NODES_CPU,
-    G_NODES_MEMORY,
-    G_NODES_ONLINE,
-    G_NR_ONLINE_NODES,
-    MAX_NUMNODES,
-    NODE_DATA,
-    NODE_DISTANCE,
-)
+from ..layout import NODE_DATA, NODE_DISTANCE
 from ..mmzone import (
     LOCAL_DISTANCE,
     MAX_NR_ZONES,
+    MAX_NUMNODES,
     MAX_ORDER,
     MAX_ZONES_PER_ZONELIST,
     ND_KSWAPD_CLASSZONE,

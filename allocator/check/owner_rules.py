@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..anon_vma import AV_ROOT
-from ..layout import G_LRU_PVECS, G_MM_INIT_DONE, VMEMMAP_START
+from ..kernel_globals import G_LRU_PVECS, G_MM_INIT_DONE
+from ..layout import VMEMMAP_START
 from ..memmap_scan import KIND_BUDDY, KIND_FLAGGED, KIND_OWNED, KIND_TAIL
 from ..mm_inline import COMPOUND_MAPCOUNT, PG_DOUBLE_MAP, PG_SWAPCACHE
 from ..mm_struct import (

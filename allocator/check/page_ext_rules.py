@@ -17,16 +17,13 @@ import numpy.typing as npt
 
 from ..debug_guardpage import EXT_FLAGS, PAGE_EXT_DEBUG_GUARD, PAGE_EXT_OWNER, PAGE_EXT_WORDS
 from ..gfp import GFP_BITS_MASK
-from ..layout import (
+from ..kernel_globals import (
     G_GUARDPAGE_MINORDER,
     KEY_DEBUG_GUARDPAGE,
     KEY_PAGE_OWNER,
     KEY_PAGE_POISONING,
-    PAGE_POISON,
-    PAGES_PER_SECTION,
-    SECTION_PAGE_EXT,
-    VMEMMAP_START,
 )
+from ..layout import PAGE_POISON, PAGES_PER_SECTION, SECTION_PAGE_EXT, VMEMMAP_START
 from ..mm_types import COUNTS_FREE, P_NEXT, P_PREV, P_PRIVATE, PAGE_WORDS, PG_HEAD
 from ..mmzone import MAX_ORDER
 from ..page_owner import EXT_OWNER, GFP_SHIFT

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ..layout import BOOT_PAGESETS, G_PERCPU_PAGELIST_FRACTION, va_of_word
+from ..kernel_globals import G_PERCPU_PAGELIST_FRACTION
+from ..layout import BOOT_PAGESETS, va_of_word
 from ..mm_types import COUNTS_FREE, P_FLAGS, P_INDEX
 from ..mmzone import (
     MIGRATE_CMA,

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from ..address_space import AS_I_PAGES, AS_NRPAGES
 from ..fs import INODE, INODE_MAPPING, INODE_SB_LIST
-from ..layout import G_MM_INIT_DONE, G_SHMEM_INODES, PAGE_OFFSET, VMEMMAP_START
+from ..kernel_globals import G_MM_INIT_DONE, G_SHMEM_INODES
+from ..layout import PAGE_OFFSET, VMEMMAP_START
 from ..mm_types import P_INDEX, P_MAPPING, PG_SWAPBACKED
 from ..shmem import SHMEM_SWAPPED, radix_to_swp_entry
 from ..xarray import XA_CHUNK_SHIFT, XA_CHUNK_SIZE, XA_HEAD, XA_NODE, XN_SLOTS

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..address_space import SWAP_INFO_WORDS
-from ..layout import (
+from ..kernel_globals import (
     G_MM_INIT_DONE,
     G_NR_SWAP_PAGES,
     G_NR_SWAPFILES,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..layout import (
+from ..kernel_globals import (
     G_LOWMEM_RATIO,
     G_MIN_FREE_KBYTES,
     G_MM_INIT_DONE,
@@ -21,12 +21,8 @@ from ..layout import (
     G_TOTALRAM,
     G_TOTALRESERVE,
     G_WATERMARK_SCALE,
-    PAGE_OFFSET,
-    PFN_SECTION_SHIFT,
-    SECTION_USEMAP,
-    ZONE_NAME_STRINGS,
-    va_of_word,
 )
+from ..layout import PAGE_OFFSET, PFN_SECTION_SHIFT, SECTION_USEMAP, ZONE_NAME_STRINGS, va_of_word
 from ..mm_types import PAGE_SHIFT
 from ..mmzone import (
     MAX_NR_ZONES,

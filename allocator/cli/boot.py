@@ -26,7 +26,8 @@ from firmware.images import KINDS_MULTIBOOT
 from machine import Machine, Stop, Topology, UsageError
 from machine.outfile import check_writable
 
-from ..layout import CPU_BLOCKS, CPU_EVENTS, CPU_WORDS, G_LOG_HEAD, G_NR_CPU_IDS
+from ..kernel_globals import G_LOG_HEAD, G_NR_CPU_IDS
+from ..layout import CPU_BLOCKS, CPU_EVENTS, CPU_WORDS
 from ..mmzone import MAX_NR_ZONES, NR_CPUS
 from ..printk import KERN_WARNING
 from ..scripts import find_script

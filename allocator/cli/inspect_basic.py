@@ -14,15 +14,8 @@ from dataclasses import dataclass
 from firmware import read_e820, read_slit, read_srat
 from machine import BringUpError, BusError, Machine, PhysicalMemory, UsageError, translate
 
-from ..layout import (
-    G_MAGIC,
-    G_NR_CPU_IDS,
-    G_PGD,
-    KERNEL_BASE,
-    KERNEL_MAGIC,
-    NODE_DATA,
-    unsigned,
-)
+from ..kernel_globals import G_MAGIC, G_NR_CPU_IDS, G_PGD, KERNEL_BASE, KERNEL_MAGIC
+from ..layout import NODE_DATA, unsigned
 from ..mm_types import PAGE_SIZE
 from ..mmzone import (
     MAX_NUMNODES,

@@ -21,7 +21,7 @@ from machine.snapshot import is_snapshot, load_snapshot
 
 from ..boot_image import boot_image
 from ..init_main import start_kernel
-from ..layout import G_LAYOUT_VERSION, G_MAGIC, G_PGD, KERNEL_MAGIC, LAYOUT_VERSION
+from ..kernel_globals import G_LAYOUT_VERSION, G_MAGIC, G_PGD, KERNEL_MAGIC, LAYOUT_VERSION
 from ..mm_types import PAGE_SIZE
 from ..scripts import find_script
 from .boot import DEFAULT_BUDGET, add_machine_arguments, topology_from

@@ -26,7 +26,7 @@ from ..page_alloc import (
     SKIP_NODEMASK,
     SKIP_WATERMARK,
 )
-from ..trace import (
+from ..trace_events import (
     EV_COMPACTION_SUITABLE,
     EV_CONTEXT,
     EV_REQUEST,

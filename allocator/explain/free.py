@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from ..helpers.mmzone import get_pageblock_migratetype
 from ..inspect.fields import Json
 from ..kernel import Kernel
-from ..trace import EV_FREE_REQUEST, EV_MERGE
+from ..trace_events import EV_FREE_REQUEST, EV_MERGE
 from ..views import Page
 from .records import Recording, record_free
 from .scratch import thrown_away

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .. import trace
+from .. import trace_events as ev
 from ..compact_suitable import (
     COMPACT_CONTINUE,
     COMPACT_NOT_SUITABLE_ZONE,
@@ -24,22 +24,22 @@ from .steps import Step, zone_name
 
 PRESSURE = frozenset(
     {
-        trace.EV_COMPACT_RETRY,
-        trace.EV_COMPACTION_BEGIN,
-        trace.EV_COMPACTION_DEFERRED,
-        trace.EV_COMPACTION_END,
-        trace.EV_COMPACTION_MIGRATEPAGES,
-        trace.EV_COMPACTION_SUITABLE,
-        trace.EV_COMPACTION_TRY_TO_COMPACT,
-        trace.EV_DIRECT_COMPACT,
-        trace.EV_MARK_VICTIM,
-        trace.EV_PERFORM_RECLAIM,
-        trace.EV_RECLAIM_RETRY_ZONE,
-        trace.EV_VMSCAN_DIRECT_BEGIN,
-        trace.EV_VMSCAN_DIRECT_END,
-        trace.EV_VMSCAN_MEMCG_BEGIN,
-        trace.EV_VMSCAN_MEMCG_END,
-        trace.EV_VMSCAN_SHRINK_INACTIVE,
+        ev.EV_COMPACT_RETRY,
+        ev.EV_COMPACTION_BEGIN,
+        ev.EV_COMPACTION_DEFERRED,
+        ev.EV_COMPACTION_END,
+        ev.EV_COMPACTION_MIGRATEPAGES,
+        ev.EV_COMPACTION_SUITABLE,
+        ev.EV_COMPACTION_TRY_TO_COMPACT,
+        ev.EV_DIRECT_COMPACT,
+        ev.EV_MARK_VICTIM,
+        ev.EV_PERFORM_RECLAIM,
+        ev.EV_RECLAIM_RETRY_ZONE,
+        ev.EV_VMSCAN_DIRECT_BEGIN,
+        ev.EV_VMSCAN_DIRECT_END,
+        ev.EV_VMSCAN_MEMCG_BEGIN,
+        ev.EV_VMSCAN_MEMCG_END,
+        ev.EV_VMSCAN_SHRINK_INACTIVE,
     }
 )
 """Events that are told here."""
@@ -69,19 +69,19 @@ class PressureStepper:
     def feed(self, records: Iterable[Record]) -> list[Step]:
         """All steps of `records`, in their order."""
         for record in records:
-            if record.event in (trace.EV_VMSCAN_DIRECT_BEGIN, trace.EV_VMSCAN_MEMCG_BEGIN):
+            if record.event in (ev.EV_VMSCAN_DIRECT_BEGIN, ev.EV_VMSCAN_MEMCG_BEGIN):
                 self._scanned = self._freed = 0
-            elif record.event == trace.EV_VMSCAN_SHRINK_INACTIVE:
+            elif record.event == ev.EV_VMSCAN_SHRINK_INACTIVE:
                 self._scanned += record["nr_scanned"]
                 self._freed += record["nr_reclaimed"]
-            elif record.event == trace.EV_COMPACTION_BEGIN:
+            elif record.event == ev.EV_COMPACTION_BEGIN:
                 self._moved = self._failed = 0
-            elif record.event == trace.EV_COMPACTION_MIGRATEPAGES:
+            elif record.event == ev.EV_COMPACTION_MIGRATEPAGES:
                 self._moved += record["nr_migrated"]
                 self._failed += record["nr_failed"]
-            elif record.event in (trace.EV_VMSCAN_DIRECT_END, trace.EV_VMSCAN_MEMCG_END):
+            elif record.event in (ev.EV_VMSCAN_DIRECT_END, ev.EV_VMSCAN_MEMCG_END):
                 self._reclaimed(record)
-            elif record.event == trace.EV_COMPACTION_END:
+            elif record.event == ev.EV_COMPACTION_END:
                 self._compacted(record)
             else:
                 kind, text = self._decision(record)
@@ -92,7 +92,7 @@ class PressureStepper:
         self.steps.append(Step(kind, text, data))
 
     def _reclaimed(self, record: Record) -> None:
-        whose = "direct" if record.event == trace.EV_VMSCAN_DIRECT_END else "memory cgroup"
+        whose = "direct" if record.event == ev.EV_VMSCAN_DIRECT_END else "memory cgroup"
         text = (
             f"{whose} reclaim: {record['nr_reclaimed']:,} pages reclaimed "
             f"({self._scanned:,} scanned on the inactive lists, {self._freed:,} freed there)"
@@ -123,28 +123,28 @@ class PressureStepper:
     def _decision(self, record: Record) -> tuple[str, str]:
         """Kind and sentence of an event that is one decision."""
         event = record.event
-        if event == trace.EV_COMPACTION_TRY_TO_COMPACT:
+        if event == ev.EV_COMPACTION_TRY_TO_COMPACT:
             priority = PRIORITIES[min(record["prio"], 2)]
             return "try_to_compact", f"direct compaction for order {record['order']}, {priority}"
-        if event == trace.EV_COMPACTION_SUITABLE:
+        if event == ev.EV_COMPACTION_SUITABLE:
             said = SUITABLE.get(record["ret"], result_name(record["ret"]))
             return "suitable", f"zone {zone_name(record)} {said}"
-        if event == trace.EV_COMPACTION_DEFERRED:
+        if event == ev.EV_COMPACTION_DEFERRED:
             tries = f"{record['considered']} of {1 << record['defer_shift']}"
             failed = f"order {record['order_failed']} failed before"
             return "deferred", f"zone {zone_name(record)} left alone: {failed}, put off {tries}"
-        if event == trace.EV_DIRECT_COMPACT:
+        if event == ev.EV_DIRECT_COMPACT:
             return "direct_compact", f"direct compaction says {result_name(record['ret'])}"
-        if event == trace.EV_PERFORM_RECLAIM:
+        if event == ev.EV_PERFORM_RECLAIM:
             return "progress", f"reclaim made progress of {record['progress']:,} pages"
-        if event == trace.EV_RECLAIM_RETRY_ZONE:
+        if event == ev.EV_RECLAIM_RETRY_ZONE:
             enough = "would do: try again" if record["wmark_check"] else "would not do"
             return "reclaim_retry", (
                 f"zone {zone_name(record)}: with all that can be reclaimed {record['available']:,} "
                 f"pages against min {record['min_wmark']:,} {enough} "
                 f"({record['no_progress_loops']} rounds without progress)"
             )
-        if event == trace.EV_COMPACT_RETRY:
+        if event == ev.EV_COMPACT_RETRY:
             again = "once more" if record["ret"] else "no more"
             priority = PRIORITIES[min(record["priority"], 2)]
             return "compact_retry", (

@@ -12,34 +12,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .. import trace
+from .. import trace_events as ev
 from ..errors import BadPage
 from ..kernel import Kernel
-from ..layout import G_LOG_HEAD, G_TRACE_HEAD, G_TRACE_MASK, G_TRACE_MASK2, G_TRACE_SIZE
+from ..kernel_globals import G_LOG_HEAD, G_TRACE_HEAD, G_TRACE_MASK, G_TRACE_MASK2, G_TRACE_SIZE
 from ..page_report import log_lines
-from ..trace import ALL_EVENTS, ALL_EVENTS2, EVENTS
+from ..trace_events import ALL_EVENTS, ALL_EVENTS2, EVENTS
 from ..tracepoints import trace_records
 from ..views import Page
 
 SINGLE_PAGES = (
-    trace.EV_COMPACTION_FINISHED,
-    trace.EV_DRAIN_PAGES_ZONE,
-    trace.EV_DRAIN_ZONE_PAGES,
-    trace.EV_FREE_PCPPAGES_BULK,
-    trace.EV_FREE_TO_BUDDY,
-    trace.EV_FREE_TO_PCP,
-    trace.EV_ISOLATE_FREE_PAGE,
-    trace.EV_ISOLATE_FREEPAGES,
-    trace.EV_ISOLATE_MIGRATEPAGES,
-    trace.EV_MERGE,
-    trace.EV_MIGRATE,
-    trace.EV_MM_PAGE_FREE,
-    trace.EV_MM_PAGE_FREE_BATCHED,
-    trace.EV_MM_PAGE_PCPU_DRAIN,
-    trace.EV_SHRINK_SLAB_END,
-    trace.EV_SHRINK_SLAB_START,
-    trace.EV_VMSCAN_LRU_ISOLATE,
-    trace.EV_VMSCAN_WRITEPAGE,
+    ev.EV_COMPACTION_FINISHED,
+    ev.EV_DRAIN_PAGES_ZONE,
+    ev.EV_DRAIN_ZONE_PAGES,
+    ev.EV_FREE_PCPPAGES_BULK,
+    ev.EV_FREE_TO_BUDDY,
+    ev.EV_FREE_TO_PCP,
+    ev.EV_ISOLATE_FREE_PAGE,
+    ev.EV_ISOLATE_FREEPAGES,
+    ev.EV_ISOLATE_MIGRATEPAGES,
+    ev.EV_MERGE,
+    ev.EV_MIGRATE,
+    ev.EV_MM_PAGE_FREE,
+    ev.EV_MM_PAGE_FREE_BATCHED,
+    ev.EV_MM_PAGE_PCPU_DRAIN,
+    ev.EV_SHRINK_SLAB_END,
+    ev.EV_SHRINK_SLAB_START,
+    ev.EV_VMSCAN_LRU_ISOLATE,
+    ev.EV_VMSCAN_WRITEPAGE,
 )
 """Events that an outline does without."""
 OUTLINE = (ALL_EVENTS | ALL_EVENTS2 << 64) & ~sum(1 << event for event in SINGLE_PAGES)

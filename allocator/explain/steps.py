@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from ..inspect.fields import Json
 from ..kswapd_wake import WAKE_AWAKE, WAKE_DONE, WAKE_KCOMPACTD, WAKE_NOT_NEEDED
 from ..mmzone import MIGRATE_MOVABLE, MIGRATETYPE_NAMES, PAGEBLOCK_ORDER, ZONE_NAMES
-from ..trace import (
+from ..trace_events import (
     EV_DRAIN_PAGES_ZONE,
     EV_DRAIN_ZONE_PAGES,
     EV_FREE_PCPPAGES_BULK,

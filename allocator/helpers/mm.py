@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from ..kernel_globals import G_TOTALRAM
 from ..layout import (
-    G_TOTALRAM,
     PAGE_OFFSET,
     PAGES_PER_SECTION,
     PFN_SECTION_SHIFT,

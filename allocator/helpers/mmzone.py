@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..kernel_globals import G_MAX_PFN
 from ..layout import (
-    G_MAX_PFN,
     MEM_SECTIONS,
     NODE_DATA,
     NR_MEM_SECTIONS,

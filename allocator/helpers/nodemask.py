@@ -8,16 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..layout import (
-    CPU_BLOCKS,
-    CPU_ONLINE,
-    CPU_WORDS,
-    G_NODES_CPU,
-    G_NODES_MEMORY,
-    G_NODES_ONLINE,
-    G_NR_CPU_IDS,
-    NODE_DATA,
-)
+from ..kernel_globals import G_NODES_CPU, G_NODES_MEMORY, G_NODES_ONLINE, G_NR_CPU_IDS
+from ..layout import CPU_BLOCKS, CPU_ONLINE, CPU_WORDS, NODE_DATA
 from ..mmzone import MAX_NUMNODES
 from .prog import Prog, words
 

@@ -15,7 +15,7 @@ from ..helpers.mm import PageBuddy, PageReserved
 from ..helpers.mmzone import for_each_online_pgdat, get_pageblock_migratetype
 from ..helpers.nodemask import N_MEMORY, node_state
 from ..helpers.prog import Prog, words
-from ..layout import G_MOBILITY_DISABLED, G_STATIC_KEYS, KEY_PAGE_OWNER
+from ..kernel_globals import G_MOBILITY_DISABLED, G_STATIC_KEYS, KEY_PAGE_OWNER
 from ..mmzone import (
     MAX_ORDER,
     MIGRATE_CMA,

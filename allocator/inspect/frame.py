@@ -26,7 +26,8 @@ from ..helpers.mm import (
 from ..helpers.mmzone import get_pageblock_migratetype, node_data
 from ..helpers.nodemask import for_each_possible_cpu
 from ..helpers.prog import Prog, words
-from ..layout import G_SLAB_STATE, G_STATIC_KEYS, KEY_PAGE_OWNER, unsigned
+from ..kernel_globals import G_SLAB_STATE, G_STATIC_KEYS, KEY_PAGE_OWNER
+from ..layout import unsigned
 from ..mm_types import MAPCOUNT_MASK, P_COUNTS, P_NEXT, P_PREV
 from ..mmzone import MAX_ORDER, MIGRATE_PCPTYPES, MIGRATE_TYPES, MIGRATETYPE_NAMES, ZONE_NAMES
 from ..page_owner import page_owner_of

@@ -30,7 +30,8 @@ from ..e820_setup import (
     memory_setup,
     trim_bios_range,
 )
-from ..layout import KERNEL_BASE, KERNEL_IMAGE_SIZE
+from ..kernel_globals import KERNEL_BASE
+from ..layout import KERNEL_IMAGE_SIZE
 from ..mm_types import PAGE_SIZE
 from ..params import parse_early_param
 from ..printk import Printk

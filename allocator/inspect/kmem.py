@@ -17,7 +17,8 @@ from ..helpers.mm import PageBuddy
 from ..helpers.mmzone import for_each_online_pgdat
 from ..helpers.prog import Prog, words
 from ..helpers.vmstat import zone_page_state_snapshot
-from ..layout import G_TOTALRAM, PAGE_OFFSET, page_va, unsigned
+from ..kernel_globals import G_TOTALRAM
+from ..layout import PAGE_OFFSET, page_va, unsigned
 from ..mm_types import PAGE_FLAG_NAMES
 from ..mmzone import (
     FA_WORDS,

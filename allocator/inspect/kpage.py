@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from machine import PhysicalMemory
 
+from ..kernel_globals import G_MAX_PFN
 from ..layout import (
     EMPTY_ZERO_PAGE,
-    G_MAX_PFN,
     NR_MEM_SECTIONS,
     PAGES_PER_SECTION,
     PFN_SECTION_SHIFT,

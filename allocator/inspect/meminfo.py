@@ -29,7 +29,7 @@ from ..helpers.vmstat import (
     node_page_state,
     sum_zone_node_page_state,
 )
-from ..layout import (
+from ..kernel_globals import (
     G_COMMITTED_AS,
     G_NR_SWAP_PAGES,
     G_NR_SWAPFILES,
@@ -38,10 +38,8 @@ from ..layout import (
     G_TOTALCMA,
     G_TOTALRAM,
     G_TOTALRESERVE,
-    PAGE_OFFSET,
-    unsigned,
-    word_of_va,
 )
+from ..layout import PAGE_OFFSET, unsigned, word_of_va
 from ..mmzone import (
     NODE_STAT_NAMES,
     NR_ACTIVE_FILE,

@@ -14,7 +14,8 @@ from machine import BusError, PhysicalMemory, translate
 
 from ..errors import BadRequest
 from ..helpers.mm import MAX_PHYSADDR
-from ..layout import G_PGD, PAGE_OFFSET, signed, unsigned
+from ..kernel_globals import G_PGD
+from ..layout import PAGE_OFFSET, signed, unsigned
 from .fields import Json, Report, Table
 from .symbols import Symbols, parse_address, parse_number, physical_of
 

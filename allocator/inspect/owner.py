@@ -26,13 +26,8 @@ from ..fs import (
     NAME_WORDS,
     SB_DENTRIES,
 )
+from ..kernel_globals import G_MAX_PFN, G_NETDEV_CACHES, G_NR_CPU_IDS, G_SUPER_BLOCK, GLOBALS, KDATA
 from ..layout import (
-    G_MAX_PFN,
-    G_NETDEV_CACHES,
-    G_NR_CPU_IDS,
-    G_SUPER_BLOCK,
-    GLOBALS,
-    KDATA,
     NR_MEM_SECTIONS,
     PAGE_OFFSET,
     SECTION_MEM_MAP,

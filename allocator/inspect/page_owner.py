@@ -17,7 +17,8 @@ from ..gfp import GFP_MOVABLE_MASK, GFP_MOVABLE_SHIFT, format_gfp
 from ..helpers.mm import PageBuddy, for_each_valid_page_range
 from ..helpers.mmzone import get_pageblock_migratetype
 from ..helpers.prog import Prog, words
-from ..layout import G_MAX_PFN, G_MOBILITY_DISABLED, G_STATIC_KEYS, KEY_PAGE_OWNER, unsigned
+from ..kernel_globals import G_MAX_PFN, G_MOBILITY_DISABLED, G_STATIC_KEYS, KEY_PAGE_OWNER
+from ..layout import unsigned
 from ..mmzone import MAX_ORDER, MIGRATETYPE_NAMES, PAGEBLOCK_ORDER
 from ..page_owner import page_owner_of
 from ..views import Page

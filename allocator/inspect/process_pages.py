@@ -10,17 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..layout import (
-    G_MM_INIT_DONE,
-    G_TASKS,
-    PAGE_OFFSET,
-    TASK_COMM,
-    TASK_MM,
-    TASK_PID,
-    unsigned,
-    va_of_word,
-    word_of_va,
-)
+from ..kernel_globals import G_MM_INIT_DONE, G_TASKS
+from ..layout import PAGE_OFFSET, TASK_COMM, TASK_MM, TASK_PID, unsigned, va_of_word, word_of_va
 from ..mm_struct import MM_PGD, TASK_STACK, TASK_TASKS
 from ..pgtable import PTE_P, PTE_PSE, pte_pfn
 

@@ -8,9 +8,11 @@ lists are asked for free objects.
 from __future__ import annotations
 
 from ..helpers.prog import Prog, words
-from ..layout import G_SLAB_STATE, MAX_NUMNODES, word_of_va
+from ..kernel_globals import G_SLAB_STATE
+from ..layout import word_of_va
 from ..list_head import va_word
 from ..mm_types import P_PRIVATE
+from ..mmzone import MAX_NUMNODES
 from ..slab import (
     KC_NODE,
     KC_OO,

@@ -14,12 +14,11 @@ from ..address_space import ADDRESS_SPACE
 from ..blockdev import BIO, BLOCK_DEVICE
 from ..errors import BadRequest
 from ..fs import BDI_WRITEBACK, DENTRY, FILE, INODE, SUPER_BLOCK
+from ..kernel_globals import GLOBALS, KDATA
 from ..layout import (
     CMA,
     CPU,
     CPUSET,
-    GLOBALS,
-    KDATA,
     MEM_CGROUP,
     MEM_SECTION,
     MEMBLOCK_REGION,

@@ -17,6 +17,7 @@ from ..helpers.mm import MAX_PHYSADDR
 from ..helpers.mmzone import for_each_present_section, node_data
 from ..helpers.nodemask import for_each_node
 from ..helpers.prog import Prog, words
+from ..kernel_globals import G_NR_CPU_IDS, G_PGD, GLOBALS, KDATA
 from ..layout import (
     BOOT_PAGESETS,
     CMA,
@@ -26,11 +27,7 @@ from ..layout import (
     CPUSET,
     CPUSETS,
     EMPTY_ZERO_PAGE,
-    G_NR_CPU_IDS,
-    G_PGD,
-    GLOBALS,
     INIT_TASKS,
-    KDATA,
     KERNEL_END_WORD,
     LOG_RECORDS,
     LOG_RING,

@@ -27,7 +27,8 @@ from machine.mmu import (
 )
 
 from ..errors import BadRequest
-from ..layout import G_PGD, unsigned
+from ..kernel_globals import G_PGD
+from ..layout import unsigned
 from ..views import Page, pfn_valid
 from .fields import Json, Report, Table
 from .frame import describe_place, locate

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..boot_stages import BootStages, BootTables, replay_memory
-from ..layout import G_TOTALCMA
+from ..kernel_globals import G_TOTALCMA
 from ..mmzone import PAGEBLOCK_NR_PAGES
 from .guest import RING_BYTES, SCRATCH_BYTES, Guest
 from .limits import check_tables

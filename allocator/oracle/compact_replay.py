@@ -33,7 +33,7 @@ from ..anon_vma import (
     AVC_VMA,
 )
 from ..compaction import compact_node
-from ..layout import (
+from ..kernel_globals import (
     G_COMPACT_UNEVICTABLE,
     G_EXTFRAG_THRESHOLD,
     G_LRU_PVECS,
@@ -42,9 +42,8 @@ from ..layout import (
     G_SCRIPTED_RECLAIM_CALLS,
     G_STATIC_KEYS,
     KEY_SCRIPTED_RECLAIM,
-    MAX_NUMNODES,
-    va_of_word,
 )
+from ..layout import va_of_word
 from ..list_head import list_init
 from ..mm_inline import add_page_to_lru_list
 from ..mm_struct import (
@@ -76,7 +75,7 @@ from ..mm_types import (
     PG_SWAPBACKED,
     REF_ONE,
 )
-from ..mmzone import LRU_INACTIVE_ANON, MAX_ORDER, ND_LRUVEC
+from ..mmzone import LRU_INACTIVE_ANON, MAX_NUMNODES, MAX_ORDER, ND_LRUVEC
 from ..page_init import pgdat_init_internals
 from ..pagevec import PAGEVEC_SIZE, PV_ADD, PV_SCRATCH, PV_TO_FREE, PVECS_WORDS, pagevec_add
 from ..rbtree import IT_LAST, IT_START, interval_tree_insert

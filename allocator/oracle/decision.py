@@ -13,10 +13,10 @@ from typing import Any
 
 from machine.errors import NumalabError
 
-from ..layout import G_TRACE_MASK
+from ..kernel_globals import G_TRACE_MASK
 from ..mmzone import MIGRATETYPE_NAMES, ZONE_NAMES
 from ..page_alloc import SKIP_CPUSET, SKIP_DIRTY_LIMIT, SKIP_EMPTY, SKIP_NODEMASK, SKIP_WATERMARK
-from ..trace import (
+from ..trace_events import (
     ALL_EVENTS,
     EV_MERGE,
     EV_MM_PAGE_ALLOC_EXTFRAG,

@@ -13,8 +13,9 @@ from typing import Any
 
 from machine.errors import ImageError
 
-from ..layout import G_TRACE_HEAD, G_TRACE_MASK, RECORD_WORDS, signed
-from ..trace import (
+from ..kernel_globals import G_TRACE_HEAD, G_TRACE_MASK
+from ..layout import RECORD_WORDS, signed
+from ..trace_events import (
     EV_COMPACT_ZONE_RETURNS,
     EV_COMPACTION_BEGIN,
     EV_COMPACTION_DEFER,

@@ -27,7 +27,7 @@ from machine.errors import ImageError, UsageError
 
 from ..gfp import parse_gfp
 from ..mmzone import MAX_ORDER
-from ..trace import (
+from ..trace_events import (
     EV_MM_PAGE_ALLOC,
     EV_MM_PAGE_ALLOC_EXTFRAG,
     EV_MM_PAGE_ALLOC_ZONE_LOCKED,

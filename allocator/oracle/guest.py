@@ -16,12 +16,8 @@ from machine.errors import ImageError
 from machine.physmem import Bank, PhysicalMemory
 
 from ..boot_context import Arena
+from ..kernel_globals import G_TRACE_BASE, G_TRACE_HEAD, G_TRACE_MASK, G_TRACE_SIZE, KERNEL_BASE
 from ..layout import (
-    G_TRACE_BASE,
-    G_TRACE_HEAD,
-    G_TRACE_MASK,
-    G_TRACE_SIZE,
-    KERNEL_BASE,
     KERNEL_IMAGE_SIZE,
     MAX_PHYSMEM_BITS,
     NODE_DATA,

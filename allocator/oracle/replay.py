@@ -25,17 +25,19 @@ from typing import Any
 from machine.errors import ImageError, NumalabError
 
 from ..exact import alloc_pages_exact, free_pages_exact, split_page
+from ..kernel_globals import (
+    G_NODES_MEMORY,
+    G_NR_CPU_IDS,
+    G_STATIC_KEYS,
+    KEY_CPUSETS,
+    KEY_DRAIN_ONE_ZONE,
+)
 from ..layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
     CPU_PREEMPT_COUNT,
     CPU_WORDS,
-    G_NODES_MEMORY,
-    G_NR_CPU_IDS,
-    G_STATIC_KEYS,
     HARDIRQ_OFFSET,
-    KEY_CPUSETS,
-    KEY_DRAIN_ONE_ZONE,
     PAGE_OFFSET,
     PF_MEMALLOC,
     TASK_FLAGS,

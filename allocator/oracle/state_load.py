@@ -23,16 +23,7 @@ import numpy as np
 from machine.errors import ImageError
 
 from ..kernel_data import init_kernel_data
-from ..layout import (
-    CPU_BLOCKS,
-    CPU_BULK_FREE,
-    CPU_CURRENT,
-    CPU_EARLY_NODE,
-    CPU_NUMA_NODE,
-    CPU_ONLINE,
-    CPU_PRESENT,
-    CPU_WORDS,
-    DEFAULT_PRIO,
+from ..kernel_globals import (
     G_GFP_ALLOWED,
     G_HIGHEST_MEMMAP_PFN,
     G_MAX_LOW_PFN,
@@ -51,6 +42,17 @@ from ..layout import (
     G_TOTALRAM,
     G_TOTALRESERVE,
     G_WATERMARK_SCALE,
+)
+from ..layout import (
+    CPU_BLOCKS,
+    CPU_BULK_FREE,
+    CPU_CURRENT,
+    CPU_EARLY_NODE,
+    CPU_NUMA_NODE,
+    CPU_ONLINE,
+    CPU_PRESENT,
+    CPU_WORDS,
+    DEFAULT_PRIO,
     INIT_TASKS,
     NODE_DATA,
     NODE_DISTANCE,

@@ -31,16 +31,8 @@ from machine.errors import ImageError
 from ..boot_stages import BootStages
 from ..fallback import change_pageblock, move_freepages_block, reserve_highatomic_pageblock
 from ..gfp import gfp_zone
-from ..layout import (
-    CPU_BLOCKS,
-    CPU_ONLINE,
-    CPU_WORDS,
-    G_GFP_ALLOWED,
-    G_NR_CPU_IDS,
-    G_NUM_ONLINE_CPUS,
-    G_TOTALRAM,
-    PAGE_OFFSET,
-)
+from ..kernel_globals import G_GFP_ALLOWED, G_NR_CPU_IDS, G_NUM_ONLINE_CPUS, G_TOTALRAM
+from ..layout import CPU_BLOCKS, CPU_ONLINE, CPU_WORDS, PAGE_OFFSET
 from ..mm_types import COUNTS_ONE, P_COUNTS, P_FLAGS, P_INDEX, PG_RESERVED, REF_SHIFT
 from ..mmzone import (
     MIGRATE_CMA,

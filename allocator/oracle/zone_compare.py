@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..layout import G_NODES_CPU, PAGE_OFFSET, VMEMMAP_START
+from ..kernel_globals import G_NODES_CPU
+from ..layout import PAGE_OFFSET, VMEMMAP_START
 from ..mm_types import COUNTS_BUDDY, MAPCOUNT_MASK, P_COUNTS, P_INDEX, P_NEXT, P_PREV, P_PRIVATE
 from ..mmzone import (
     FA_NR_FREE,

@@ -13,7 +13,8 @@ import numpy as np
 
 from machine.errors import ImageError
 
-from ..layout import BOOT_PAGESETS, G_NR_CPU_IDS, PAGE_OFFSET, VMEMMAP_START, va_of_word
+from ..kernel_globals import G_NR_CPU_IDS
+from ..layout import BOOT_PAGESETS, PAGE_OFFSET, VMEMMAP_START, va_of_word
 from ..list_head import list_init
 from ..mm_types import COUNTS_BUDDY, P_COUNTS, P_INDEX, P_NEXT, P_PREV, P_PRIVATE
 from ..mmzone import (

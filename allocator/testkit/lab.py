@@ -23,7 +23,7 @@ from ..check import check_frames
 from ..check.context import Check
 from ..hypercall import Hypercalls
 from ..init_main import start_kernel
-from ..layout import (
+from ..kernel_globals import (
     G_FAIL_COUNT,
     G_FAIL_IGNORE_HIGHMEM,
     G_FAIL_IGNORE_RECLAIM,

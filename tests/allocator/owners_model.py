@@ -21,7 +21,7 @@ from allocator import start_kernel
 from allocator.check import check_frames
 from allocator.errors import ProcessKilled, SystemCallError
 from allocator.kernel import Kernel
-from allocator.layout import G_THP_FLAGS
+from allocator.kernel_globals import G_THP_FLAGS
 from allocator.mmap import MAP_GROWSDOWN
 from allocator.process import Process
 from allocator.slab import slab_caches

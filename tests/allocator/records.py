@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from allocator.kernel import Kernel
-from allocator.layout import G_TRACE_BASE, G_TRACE_HEAD, G_TRACE_MASK, G_TRACE_SIZE, RECORD_WORDS
+from allocator.kernel_globals import G_TRACE_BASE, G_TRACE_HEAD, G_TRACE_MASK, G_TRACE_SIZE
+from allocator.layout import RECORD_WORDS
 
 
 @dataclass(frozen=True)

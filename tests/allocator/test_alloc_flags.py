@@ -18,13 +18,11 @@ from allocator.alloc_flags import (
 )
 from allocator.gfp import gfp_zone, parse_gfp
 from allocator.kernel import Kernel
+from allocator.kernel_globals import G_LOG_HEAD, G_MOBILITY_DISABLED, G_WARNED_ONCE
 from allocator.layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
     CPU_PREEMPT_COUNT,
-    G_LOG_HEAD,
-    G_MOBILITY_DISABLED,
-    G_WARNED_ONCE,
     HARDIRQ_OFFSET,
     PF_MEMALLOC,
     PF_MEMALLOC_NOFS,
@@ -42,7 +40,7 @@ from allocator.mmzone import (
     ND_NOFALLBACK,
     ND_ZONELISTS,
 )
-from allocator.trace import LOG_WARN_ONCE_ORDER
+from allocator.trace_events import LOG_WARN_ONCE_ORDER
 from tests.allocator.machines import boot
 
 HARDER, HIGH, CPUSET, CMA, OOM, NO_WATERMARKS = 0x10, 0x20, 0x40, 0x80, 0x08, 0x04

@@ -26,12 +26,8 @@ from allocator.anon_vma import (
     find_mergeable_anon_vma,
     unlink_anon_vmas,
 )
-from allocator.layout import (
-    G_ANON_VMA_CACHEP,
-    G_ANON_VMA_CHAIN_CACHEP,
-    PAGE_OFFSET,
-    va_of_word,
-)
+from allocator.kernel_globals import G_ANON_VMA_CACHEP, G_ANON_VMA_CHAIN_CACHEP
+from allocator.layout import PAGE_OFFSET, va_of_word
 from allocator.list_head import list_empty, list_init
 from allocator.mempolicy import MPOL_PREFERRED
 from allocator.mempolicy_vma import mpol_new

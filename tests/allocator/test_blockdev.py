@@ -26,7 +26,8 @@ from allocator.blockdev import (
     wait_on_page_writeback,
 )
 from allocator.gfp import GFP_KERNEL, GFP_NOWAIT
-from allocator.layout import CPU_BLOCKS, CPU_EVENTS, G_BLK_NEXT, G_CLOCK
+from allocator.kernel_globals import G_BLK_NEXT, G_CLOCK
+from allocator.layout import CPU_BLOCKS, CPU_EVENTS
 from allocator.mm_types import P_FLAGS, PG_ERROR, PG_LOCKED, PG_UPTODATE, PG_WRITEBACK
 from allocator.page_alloc import alloc_pages_nodemask
 from allocator.page_dirty import set_page_writeback

@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 
 from allocator.boot_image import boot_image
-from allocator.layout import G_PGD, KERNEL_BASE, KERNEL_IMAGE_SIZE
+from allocator.kernel_globals import G_PGD, KERNEL_BASE
+from allocator.layout import KERNEL_IMAGE_SIZE
 from allocator.views import Page
 from firmware import BOOT_PARAMS, Image, Segment, load_script
 from machine import ImageError, InputError, Machine, Topology

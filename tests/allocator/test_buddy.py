@@ -8,7 +8,7 @@ import pytest
 from allocator.buddy import free_one_page, rmqueue_smallest
 from allocator.kernel import Kernel
 from allocator.mmzone import MIGRATE_CMA, MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_UNMOVABLE
-from allocator.trace import EV_MERGE, EV_RMQUEUE_SMALLEST
+from allocator.trace_events import EV_MERGE, EV_RMQUEUE_SMALLEST
 from allocator.views import Zone
 from tests.allocator.machines import boot
 from tests.allocator.records import recorded

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from allocator.cma import CMA_ALIGNMENT, CmaAreas, dma_contiguous_reserve
-from allocator.layout import G_TOTALCMA, G_TOTALRAM
+from allocator.kernel_globals import G_TOTALCMA, G_TOTALRAM
 from allocator.mm_types import P_FLAGS, PG_RESERVED
 from allocator.mmzone import MIGRATE_CMA, Z_FREE_CMA, Z_FREE_PAGES, Z_MANAGED
 from allocator.pageblock import get_pageblock_migratetype

@@ -72,7 +72,7 @@ from allocator.mmzone import (
     Z_SPANNED,
     Z_START_PFN,
 )
-from allocator.trace import EV_COMPACTION_SUITABLE
+from allocator.trace_events import EV_COMPACTION_SUITABLE
 from allocator.vm_events import VM_EVENT_NAMES
 from tests.allocator.machines import boot
 from tests.allocator.process_support import PAGE, Lab

@@ -15,7 +15,7 @@ from allocator.mm_types import COUNTS_ONE, P_COUNTS, P_FLAGS, P_MAPPING, PG_LOCK
 from allocator.mmzone import MIGRATE_MOVABLE, Z_NR_ISOLATE
 from allocator.page_alloc import alloc_pages_nodemask
 from allocator.pageblock import get_pageblock_migratetype
-from allocator.trace import (
+from allocator.trace_events import (
     EV_FREE_TO_BUDDY,
     EV_ISOLATE_FREEPAGES,
     EV_ISOLATE_MIGRATEPAGES,

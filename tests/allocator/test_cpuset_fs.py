@@ -20,9 +20,8 @@ from allocator.cpuset_fs import (
     cpuset_set_flag,
     cpuset_set_mems,
 )
+from allocator.kernel_globals import G_STATIC_KEYS, KEY_CPUSETS
 from allocator.layout import (
-    G_STATIC_KEYS,
-    KEY_CPUSETS,
     PFA_SPREAD_PAGE,
     TASK_ATOMIC_FLAGS,
     TASK_HARDWALL_MEMS,

@@ -7,8 +7,9 @@ import pytest
 
 from allocator.daemons import OOM_KILL, Daemons
 from allocator.errors import KernelOops
+from allocator.kernel_globals import G_CLOCK, G_PANIC
 from allocator.kswapd_wake import KSWAPD_ASLEEP, wake_kswapd
-from allocator.layout import CPU_BLOCKS, G_CLOCK, G_PANIC, NODE_DATA, TASK_FATAL_SIGNAL, word_of_va
+from allocator.layout import CPU_BLOCKS, NODE_DATA, TASK_FATAL_SIGNAL, word_of_va
 from allocator.mmzone import (
     MAX_NR_ZONES,
     ND_KSWAPD_CLASSZONE,

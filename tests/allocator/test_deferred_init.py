@@ -13,7 +13,7 @@ import pytest
 from allocator.check import check_frames
 from allocator.deferred_init import AUTO_BYTES
 from allocator.deferred_pages import page_uninitialised
-from allocator.layout import G_DEFERRED_PAGES, G_MEMINIT_DONE, G_STATIC_KEYS
+from allocator.kernel_globals import G_DEFERRED_PAGES, G_MEMINIT_DONE, G_STATIC_KEYS
 from allocator.mm_types import PG_RESERVED
 from allocator.mmzone import ND_FIRST_DEFERRED_PFN, Z_CONTIGUOUS
 from tests.allocator.machines import boot

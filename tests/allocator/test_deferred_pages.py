@@ -21,7 +21,8 @@ from allocator.engine import compiled_available, load_engine
 from allocator.errors import BadPage
 from allocator.inspect.frame import describe_place, locate
 from allocator.kernel import Kernel
-from allocator.layout import G_DEFERRED_PAGES, PAGE_OFFSET, PAGES_PER_SECTION
+from allocator.kernel_globals import G_DEFERRED_PAGES
+from allocator.layout import PAGE_OFFSET, PAGES_PER_SECTION
 from allocator.mm_types import COUNTS_FREE, COUNTS_ONE, PG_RESERVED
 from allocator.mmzone import (
     ND_FIRST_DEFERRED_PFN,

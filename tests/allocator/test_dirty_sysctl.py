@@ -7,7 +7,7 @@ import pytest
 
 from allocator.dirty_sysctl import DIRTY_SYSCTLS
 from allocator.errors import BadRequest
-from allocator.layout import G_DIRTY_WRITEBACK_INTERVAL
+from allocator.kernel_globals import G_DIRTY_WRITEBACK_INTERVAL
 from tests.allocator.machines import boot
 
 

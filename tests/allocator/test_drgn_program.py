@@ -9,7 +9,7 @@ import pytest
 
 from allocator.drgn_program import to_drgn, vmcoreinfo
 from allocator.kernel import Kernel
-from allocator.layout import G_PGD
+from allocator.kernel_globals import G_PGD
 from allocator.mmzone import NR_FREE_PAGES, NUMA_HIT, Z_NUMA_STAT
 from allocator.vm_events import PGALLOC
 from tests.allocator.machines import boot

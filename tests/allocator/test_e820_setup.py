@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allocator import e820_setup as e820
-from allocator.layout import KERNEL_BASE, KERNEL_IMAGE_SIZE
+from allocator.kernel_globals import KERNEL_BASE
+from allocator.layout import KERNEL_IMAGE_SIZE
 from machine import BringUpError
 from tests.allocator.bringup_support import MIB, context, parse
 

@@ -25,9 +25,9 @@ from allocator.engine import (
 from allocator.errors import KernelOops
 from allocator.gfp import parse_gfp
 from allocator.kernel import Kernel
-from allocator.layout import G_TRACE_MASK
+from allocator.kernel_globals import G_TRACE_MASK
 from allocator.mm_types import P_NEXT
-from allocator.trace import ALL_EVENTS
+from allocator.trace_events import ALL_EVENTS
 from machine import UsageError
 from tests.allocator.machines import boot
 

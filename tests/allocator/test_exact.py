@@ -18,7 +18,7 @@ from allocator.gfp import GFP_COMP_BIT, GFP_HIGHUSER_MOVABLE, GFP_KERNEL
 from allocator.layout import PAGE_OFFSET
 from allocator.mm_types import COUNTS_ONE, P_COUNTS
 from allocator.page_alloc import alloc_pages_nodemask, free_pages
-from allocator.trace import EV_MM_PAGE_FREE
+from allocator.trace_events import EV_MM_PAGE_FREE
 from tests.allocator.tiny import Tiny
 
 

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from allocator.exit import ECHILD, do_wait
-from allocator.layout import G_CHILD_REAPER, va_of_word
+from allocator.kernel_globals import G_CHILD_REAPER
+from allocator.layout import va_of_word
 from allocator.mm_struct import TASK_PARENT
 
 from .processes import PAGE, boot, process, refused, settle, sound

@@ -17,16 +17,13 @@ from allocator.gfp import (
     GFP_NOFAIL_BIT,
     GFP_NOWAIT,
 )
-from allocator.layout import (
-    CPU_BLOCKS,
-    CPU_PREEMPT_COUNT,
+from allocator.kernel_globals import (
     G_FAIL_MIN_ORDER,
     G_FAIL_TIMES,
     G_STATIC_KEYS,
-    HARDIRQ_OFFSET,
     KEY_FAIL_PAGE_ALLOC,
-    TASK_FAIL_NTH,
 )
+from allocator.layout import CPU_BLOCKS, CPU_PREEMPT_COUNT, HARDIRQ_OFFSET, TASK_FAIL_NTH
 from allocator.page_alloc import alloc_pages_nodemask
 from allocator.page_report import log_lines
 from tests.allocator.tiny import Tiny

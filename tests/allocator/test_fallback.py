@@ -18,7 +18,7 @@ from allocator.kernel import Kernel
 from allocator.mm_types import P_FLAGS, PG_LRU
 from allocator.page_alloc import node_zonelist
 from allocator.pageblock import get_pageblock_migratetype, set_pageblock_migratetype
-from allocator.trace import EV_MM_PAGE_ALLOC_EXTFRAG
+from allocator.trace_events import EV_MM_PAGE_ALLOC_EXTFRAG
 from allocator.views import Zone
 from tests.allocator.machines import boot
 from tests.allocator.records import recorded

@@ -10,7 +10,7 @@ import pytest
 from allocator.file_io import name_words
 from allocator.flusher import sync_inodes, writeback_tick
 from allocator.fs import EBADF, EINVAL, FMODE_READ, FMODE_WRITE
-from allocator.layout import G_CLOCK
+from allocator.kernel_globals import G_CLOCK
 from allocator.pagecache import drop_caches
 from allocator.truncate import do_truncate
 from tests.allocator.disk import Disk

@@ -13,7 +13,8 @@ from allocator.fs import (
     file_inode,
     get_file,
 )
-from allocator.layout import G_COMMITTED_AS, G_SHMEM_INODES, PAGE_OFFSET
+from allocator.kernel_globals import G_COMMITTED_AS, G_SHMEM_INODES
+from allocator.layout import PAGE_OFFSET
 from allocator.shmem import shmem_zero_setup
 from tests.allocator.disk import Disk
 

@@ -11,7 +11,8 @@ from allocator.filemap import MAX_FILE_BYTES, read_page, write_begin, write_end
 from allocator.flatfs import flatfs_block
 from allocator.flusher import sync_inodes
 from allocator.fs import EFBIG, EIO, ENOSPC, FILE_RA, INODE_SIZE, RA_PAGES
-from allocator.layout import CPU_BLOCKS, CPU_EVENTS, G_CLOCK
+from allocator.kernel_globals import G_CLOCK
+from allocator.layout import CPU_BLOCKS, CPU_EVENTS
 from allocator.mm_inline import page_to_pfn
 from allocator.mm_types import (
     P_COUNTS,

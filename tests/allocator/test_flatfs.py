@@ -38,7 +38,8 @@ from allocator.fs import (
     MAX_EXTENTS,
     SB_BDEV,
 )
-from allocator.layout import G_SUPER_BLOCK, word_of_va
+from allocator.kernel_globals import G_SUPER_BLOCK
+from allocator.layout import word_of_va
 from tests.allocator.disk import Disk
 from tests.allocator.tiny import SCRATCH_WORD
 

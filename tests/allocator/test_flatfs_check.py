@@ -69,7 +69,7 @@ def record(disk: np.ndarray, number: int) -> np.ndarray:
 
 def mounted(disk: np.ndarray) -> Kernel:
     """A kernel whose files lie on the disk."""
-    from allocator.layout import G_DISK_BLOCKS, G_STORAGE_START
+    from allocator.kernel_globals import G_DISK_BLOCKS, G_STORAGE_START
 
     kernel = boot("1x64M")
     start = kernel.m[G_STORAGE_START] >> 9

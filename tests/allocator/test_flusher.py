@@ -18,15 +18,14 @@ from allocator.flusher import (
     writeback_tick,
 )
 from allocator.fs import I_DIRTY, INODE_STATE
-from allocator.layout import (
+from allocator.kernel_globals import (
     G_CLOCK,
     G_DIRTY_BACKGROUND_BYTES,
     G_DIRTY_BACKGROUND_RATIO,
     G_VM_DIRTY_BYTES,
     G_VM_DIRTY_RATIO,
-    TASK_FLAGS,
-    TASK_PRIO,
 )
+from allocator.layout import TASK_FLAGS, TASK_PRIO
 from allocator.mmzone import NR_WRITEBACK
 from allocator.page_writeback import PF_LESS_THROTTLE, global_dirtyable_memory
 from allocator.vmstat import global_node_page_state

@@ -7,7 +7,8 @@ import pytest
 
 from allocator.errors import BadRequest, SystemCallError
 from allocator.fork import PID_MAX, RESERVED_PIDS, alloc_pid, find_task
-from allocator.layout import G_COMMITTED_AS, G_LAST_PID, TASK_PID, va_of_word
+from allocator.kernel_globals import G_COMMITTED_AS, G_LAST_PID
+from allocator.layout import TASK_PID, va_of_word
 from allocator.mm_struct import MM_HIWATER_RSS, MM_OWNER, MM_USERS, TASK_CHILDREN
 
 from .processes import PAGE, boot, maps, process, settle, sound

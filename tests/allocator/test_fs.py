@@ -25,7 +25,8 @@ from allocator.fs import (
     get_file,
     i_size_read,
 )
-from allocator.layout import G_FILP_CACHEP, word_of_va
+from allocator.kernel_globals import G_FILP_CACHEP
+from allocator.layout import word_of_va
 from allocator.list_lru import list_lru_count_node
 from allocator.slab import KC_NODE, KCN_NR_SLABS
 from allocator.slab_common import kmem_cache_shrink

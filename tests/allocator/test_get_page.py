@@ -16,12 +16,10 @@ from allocator.get_page import (
     node_zonelist,
 )
 from allocator.gfp import parse_gfp
+from allocator.kernel_globals import G_MOBILITY_DISABLED, G_STATIC_KEYS, KEY_CPUSETS
 from allocator.layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
-    G_MOBILITY_DISABLED,
-    G_STATIC_KEYS,
-    KEY_CPUSETS,
     TASK_HARDWALL_MEMS,
     TASK_MEMS_ALLOWED,
     VMEMMAP_START,
@@ -41,7 +39,7 @@ from allocator.mmzone import (
     ZR_ZONE,
 )
 from allocator.pcp import drain_local_pages
-from allocator.trace import EV_WATERMARK, EV_ZONE_SKIPPED
+from allocator.trace_events import EV_WATERMARK, EV_ZONE_SKIPPED
 from allocator.watermark import ALLOC_CMA, ALLOC_CPUSET, ALLOC_WMARK_LOW
 from tests.allocator.tiny import Tiny, make_tiny
 

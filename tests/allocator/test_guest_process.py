@@ -9,7 +9,8 @@ from allocator.boot_image import Guest, boot_image
 from allocator.check import check_frames
 from allocator.guest_process import comm_words, set_comm, task_comm
 from allocator.kernel import Kernel
-from allocator.layout import CPU_BLOCKS, CPU_NEED_RESCHED, CPU_RUNQUEUE, G_CHILD_REAPER, va_of_word
+from allocator.kernel_globals import G_CHILD_REAPER
+from allocator.layout import CPU_BLOCKS, CPU_NEED_RESCHED, CPU_RUNQUEUE, va_of_word
 from allocator.mm_struct import MM_RB, TASK_ON_RQ
 from allocator.resume import resume
 from firmware import load_script

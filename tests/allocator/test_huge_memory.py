@@ -15,7 +15,7 @@ from allocator.gfp import (
 )
 from allocator.huge_pmd_split import split_huge_pmd
 from allocator.kernel import Kernel
-from allocator.layout import G_HUGE_ZERO_PAGE, G_HUGE_ZERO_REFS, G_THP_FLAGS
+from allocator.kernel_globals import G_HUGE_ZERO_PAGE, G_HUGE_ZERO_REFS, G_THP_FLAGS
 from allocator.mm_struct import VM_HUGEPAGE, VM_NOHUGEPAGE, VMA_FLAGS
 from allocator.pgtable import mm_find_pmd, pmd_trans_huge
 from allocator.process import Process

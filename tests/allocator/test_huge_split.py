@@ -13,7 +13,7 @@ from allocator.huge_split import (
     split_huge_page,
     split_huge_page_to_list,
 )
-from allocator.layout import G_THP_FLAGS
+from allocator.kernel_globals import G_THP_FLAGS
 from allocator.list_head import list_init
 from allocator.lru_isolate import isolate_lru_page
 from allocator.mm_inline import compound_head, page_mapcount, page_node, total_mapcount

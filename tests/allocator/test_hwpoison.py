@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from allocator.hwpoison import is_free_buddy_page, set_hwpoison_free_buddy_page
-from allocator.layout import G_NUM_POISONED_PAGES
+from allocator.kernel_globals import G_NUM_POISONED_PAGES
 from allocator.mm_types import PG_HWPOISON
 from tests.allocator.machines import boot
 

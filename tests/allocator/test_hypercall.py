@@ -27,8 +27,8 @@ from allocator.hypercall import (
     RunawayCallError,
 )
 from allocator.init_main import Booted, start_kernel
+from allocator.kernel_globals import G_CLOCK
 from allocator.layout import (
-    G_CLOCK,
     MAILBOX_WORDS,
     MAILBOXES,
     NODE_DATA,

@@ -26,21 +26,20 @@ from allocator.interp import (
 from allocator.interp_build import SourceChanged, build_code
 from allocator.kernel import Kernel
 from allocator.kernel_base import DAMAGE
-from allocator.layout import (
+from allocator.kernel_globals import (
     G_LOG_HEAD,
     G_STATIC_KEYS,
     G_TRACE_MASK,
     KEY_DRAIN_ONE_ZONE,
     KEY_PAGE_OWNER,
-    SECTION_PAGES,
-    VMEMMAP_START,
 )
+from allocator.layout import SECTION_PAGES, VMEMMAP_START
 from allocator.mm_types import P_COUNTS, P_FLAGS, P_INDEX, P_MAPPING, P_MEMCG, P_NEXT, PG_HWPOISON
 from allocator.mmzone import MIGRATE_ISOLATE
 from allocator.page_alloc import alloc_pages_nodemask, free_pages
 from allocator.pageblock import set_pageblock_migratetype
 from allocator.pcp import drain_local_pages
-from allocator.trace import ALL_EVENTS
+from allocator.trace_events import ALL_EVENTS
 from tests.allocator.machines import boot
 
 GFPS = [

@@ -7,7 +7,7 @@ import pytest
 
 from allocator.errors import BadPage, BadRequest, KernelOops
 from allocator.kernel import Kernel
-from allocator.layout import G_LAYOUT_VERSION, G_MAGIC
+from allocator.kernel_globals import G_LAYOUT_VERSION, G_MAGIC
 from allocator.mm_types import P_NEXT
 from machine import Bank, BringUpError, PhysicalMemory, UsageError
 from tests.allocator.machines import boot

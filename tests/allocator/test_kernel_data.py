@@ -5,13 +5,8 @@ import pytest
 
 from allocator.gfp import GFP_BITS_MASK, GFP_BOOT_MASK
 from allocator.kernel_data import check_kernel_region, open_gfp_mask
-from allocator.layout import (
-    G_GFP_ALLOWED,
-    G_MAGIC,
-    G_MIN_FREE_KBYTES,
-    KERNEL_MAGIC,
-    POISON_PAGE,
-)
+from allocator.kernel_globals import G_GFP_ALLOWED, G_MAGIC, G_MIN_FREE_KBYTES, KERNEL_MAGIC
+from allocator.layout import POISON_PAGE
 from machine import Bank, BringUpError, PhysicalMemory
 from tests.allocator.bringup_support import MIB, context
 

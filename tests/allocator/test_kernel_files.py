@@ -12,7 +12,7 @@ import pytest
 from allocator.errors import BadRequest, SystemCallError
 from allocator.flatfs import DS_FREE, fs_base
 from allocator.kernel import Kernel
-from allocator.layout import G_CLOCK, G_MM_INIT_DONE, G_SUPER_BLOCK
+from allocator.kernel_globals import G_CLOCK, G_MM_INIT_DONE, G_SUPER_BLOCK
 from machine import InputError
 from machine.snapshot import load_snapshot, save_snapshot
 from tests.allocator.machines import boot

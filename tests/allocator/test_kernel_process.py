@@ -7,7 +7,7 @@ import pytest
 
 from allocator.errors import BadRequest
 from allocator.huge_memory import THP_ALWAYS, THP_DEFRAG_DIRECT, THP_MADVISE, THP_USE_ZERO_PAGE
-from allocator.layout import G_THP_FLAGS, G_TOTAL_SWAP_PAGES
+from allocator.kernel_globals import G_THP_FLAGS, G_TOTAL_SWAP_PAGES
 
 from .processes import PAGE, boot, sound
 

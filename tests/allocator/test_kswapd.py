@@ -7,6 +7,7 @@ import pytest
 
 from allocator.compact_suitable import compact_gap
 from allocator.gfp import GFP_ATOMIC, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, RECLAIM
+from allocator.kernel_globals import G_CLOCK, G_TRACE_MASK2
 from allocator.kswapd import (
     NAP_NS,
     kswapd_run_pending,
@@ -23,7 +24,7 @@ from allocator.kswapd_wake import (
     wake_kswapd,
     wakeup_kswapd,
 )
-from allocator.layout import G_CLOCK, G_TRACE_MASK2, NODE_DATA, word_of_va
+from allocator.layout import NODE_DATA, word_of_va
 from allocator.mmzone import (
     MAX_NR_ZONES,
     ND_FLAGS,
@@ -43,7 +44,7 @@ from allocator.mmzone import (
 from allocator.page_alloc import alloc_pages_nodemask
 from allocator.pageset import calculate_pressure_threshold, zone_pageset
 from allocator.scan_control import ScanControl
-from allocator.trace import EV_VMSCAN_KSWAPD_SLEEP, EV_VMSCAN_KSWAPD_WAKE
+from allocator.trace_events import EV_VMSCAN_KSWAPD_SLEEP, EV_VMSCAN_KSWAPD_WAKE
 from allocator.tracepoints import trace_records
 from tests.allocator.process_support import PAGE, Lab
 

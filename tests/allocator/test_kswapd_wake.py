@@ -7,6 +7,7 @@ import pytest
 
 from allocator.gfp import GFP_ATOMIC, GFP_KERNEL
 from allocator.kernel import Kernel
+from allocator.kernel_globals import G_TRACE_HEAD, G_TRACE_MASK, G_TRACE_MASK2
 from allocator.kswapd_wake import (
     KSWAPD_ASLEEP,
     KSWAPD_NAPS,
@@ -19,7 +20,7 @@ from allocator.kswapd_wake import (
     wakeup_kcompactd,
     wakeup_kswapd,
 )
-from allocator.layout import G_TRACE_HEAD, G_TRACE_MASK, G_TRACE_MASK2, NODE_DATA, word_of_va
+from allocator.layout import NODE_DATA, word_of_va
 from allocator.mmzone import (
     MAX_NR_ZONES,
     ND_KCOMPACTD_CLASSZONE,
@@ -36,7 +37,7 @@ from allocator.mmzone import (
     Z_WMARK,
     ZONE_WORDS,
 )
-from allocator.trace import EV_VMSCAN_WAKEUP_KSWAPD, EV_WAKEUP_KCOMPACTD
+from allocator.trace_events import EV_VMSCAN_WAKEUP_KSWAPD, EV_WAKEUP_KCOMPACTD
 from allocator.tracepoints import describe, trace_records
 from tests.allocator.machines import boot
 from tests.allocator.test_compaction import fill_with_movable

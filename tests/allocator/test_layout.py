@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from allocator import layout, mm_types, mmzone, vm_events
+from allocator import kernel_globals, layout, mm_types, mmzone, vm_events
 from allocator.layout import PAGE_OFFSET, VMEMMAP_START, page_va, signed, unsigned
 
 
 def test_regions_of_the_kernels_data_do_not_overlap() -> None:
     regions = [
-        (layout.KDATA, layout.GLOBALS.words),
+        (kernel_globals.KDATA, kernel_globals.GLOBALS.words),
         (layout.NODE_DATA, mmzone.MAX_NUMNODES),
         (layout.NODE_DISTANCE, mmzone.MAX_NUMNODES**2),
         (layout.CPU_BLOCKS, mmzone.NR_CPUS * layout.CPU_WORDS),

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allocator.layout import KERNEL_BASE, KERNEL_IMAGE_SIZE, MEMBLOCK_MEMORY
+from allocator.kernel_globals import KERNEL_BASE
+from allocator.layout import KERNEL_IMAGE_SIZE, MEMBLOCK_MEMORY
 from allocator.memblock import MEMBLOCK_HOTPLUG, Memblock
 from allocator.mmzone import MAX_NUMNODES
 from machine import BringUpError

@@ -15,13 +15,12 @@ from allocator.gfp import (
     GFP_NORETRY_BIT,
     GFP_NOWAIT,
 )
+from allocator.kernel_globals import G_MEMCG_ON_DFL, G_MEMCG_SWAP_ACCOUNT
 from allocator.layout import (
     CPU_BLOCKS,
     CPU_MEMCG_STOCK_PAGES,
     CPU_PREEMPT_COUNT,
     CPU_WORDS,
-    G_MEMCG_ON_DFL,
-    G_MEMCG_SWAP_ACCOUNT,
     HARDIRQ_OFFSET,
     MEM_CGROUPS,
     PF_EXITING,

@@ -20,7 +20,8 @@ from allocator.fault import (
 from allocator.gfp import GFP_HIGHUSER_MOVABLE
 from allocator.hwpoison import is_free_buddy_page
 from allocator.kernel import Kernel
-from allocator.layout import G_NUM_POISONED_PAGES, SECTION_PAGES, TASK_FATAL_SIGNAL
+from allocator.kernel_globals import G_NUM_POISONED_PAGES
+from allocator.layout import SECTION_PAGES, TASK_FATAL_SIGNAL
 from allocator.memory_failure import (
     EBUSY,
     ENXIO,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from allocator.layout import G_FAULT_AROUND
+from allocator.kernel_globals import G_FAULT_AROUND
 from allocator.mm_types import PG_DIRTY
 from allocator.pgtable import PTE_RW, mm_find_pte
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from allocator.layout import G_NODES_MEMORY, G_TOTALRAM, NODE_DATA, PAGE_OFFSET, TASK_FATAL_SIGNAL
+from allocator.kernel_globals import G_NODES_MEMORY, G_TOTALRAM
+from allocator.layout import NODE_DATA, PAGE_OFFSET, TASK_FATAL_SIGNAL
 from allocator.memory_failure import memory_failure
 from allocator.memory_hotplug import (
     EBUSY,

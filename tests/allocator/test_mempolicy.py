@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from allocator.gfp import GFP_DMA_BIT, GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_THISNODE_BIT
+from allocator.kernel_globals import G_NODES_MEMORY
 from allocator.layout import (
     CPU_BLOCKS,
     CPU_PREEMPT_COUNT,
-    G_NODES_MEMORY,
     HARDIRQ_OFFSET,
     TASK_MEMS_ALLOWED,
     TASK_POLICY_FLAGS,

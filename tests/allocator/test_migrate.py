@@ -7,7 +7,8 @@ import pytest
 
 from allocator.blockdev import blk_wait_any
 from allocator.gfp import GFP_HIGHUSER_MOVABLE
-from allocator.layout import CPU_BLOCKS, CPU_EVENTS, G_CLOCK, G_TRACE_MASK, VMEMMAP_START
+from allocator.kernel_globals import G_CLOCK, G_TRACE_MASK
+from allocator.layout import CPU_BLOCKS, CPU_EVENTS, VMEMMAP_START
 from allocator.list_head import list_add, list_empty, list_init
 from allocator.lru_isolate import add_isolated_page, isolate_lru_page, mod_isolated
 from allocator.migrate import (
@@ -45,7 +46,7 @@ from allocator.page_alloc import alloc_pages_nodemask, free_pages
 from allocator.page_io import swap_writepage
 from allocator.swap_map import swap_duplicate, swap_free
 from allocator.swap_state import add_to_swap
-from allocator.trace import EV_MIGRATE
+from allocator.trace_events import EV_MIGRATE
 from tests.allocator.process_support import PAGE, Lab
 from tests.allocator.tiny import NODE_PAGES, SCRATCH_WORD, Tiny
 

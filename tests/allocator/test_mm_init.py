@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from allocator.layout import G_MM_INIT_DONE, G_THP_FLAGS
+from allocator.kernel_globals import G_MM_INIT_DONE, G_THP_FLAGS
 from allocator.mm_init import mm_init
 from allocator.slab import kmem_cache_name, slab_caches
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from allocator.layout import G_MEMMAP_INDEX_LEN, G_MM_INIT_DONE, va_of_word
+from allocator.kernel_globals import G_MEMMAP_INDEX_LEN, G_MM_INIT_DONE
+from allocator.layout import va_of_word
 from allocator.mm_inline import (
     PG_DOUBLE_MAP,
     add_page_to_lru_list,

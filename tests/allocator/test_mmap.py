@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from allocator.layout import G_MAX_MAP_COUNT
+from allocator.kernel_globals import G_MAX_MAP_COUNT
 from allocator.mm_struct import (
     MM_RLIM,
     MM_STACK_VM,

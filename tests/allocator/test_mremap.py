@@ -10,7 +10,7 @@ import pytest
 from allocator.check import check_frames
 from allocator.errors import ProcessKilled, SystemCallError
 from allocator.kernel import Kernel
-from allocator.layout import G_COMMITTED_AS, G_MAX_MAP_COUNT, G_THP_FLAGS
+from allocator.kernel_globals import G_COMMITTED_AS, G_MAX_MAP_COUNT, G_THP_FLAGS
 from allocator.mm_struct import MM_DATA_VM, MM_LOCKED_VM, MM_MAP_COUNT, MM_TOTAL_VM
 from allocator.mm_types import PG_HEAD
 from allocator.mremap import MREMAP_FIXED, MREMAP_MAYMOVE

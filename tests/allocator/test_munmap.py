@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from allocator.layout import G_COMMITTED_AS
+from allocator.kernel_globals import G_COMMITTED_AS
 
 from .processes import MIB, PAGE, killed, maps, process, refused, settle, sound
 

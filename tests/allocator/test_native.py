@@ -17,7 +17,8 @@ from allocator.boot_image import Guest, boot_image
 from allocator.engine import install_engine, load_engine
 from allocator.guest_calls import BOX_ARGS, BOX_ERRNO, BOX_RESULT, SERVED_LATER
 from allocator.hypercall import RunawayCallError
-from allocator.layout import G_CLOCK, MAILBOXES, NODE_DATA, page_va, word_of_va
+from allocator.kernel_globals import G_CLOCK
+from allocator.layout import MAILBOXES, NODE_DATA, page_va, word_of_va
 from allocator.mm_types import P_NEXT
 from allocator.mmzone import PSET_COUNT, PSET_LISTS, Z_PAGESET
 from allocator.native import attach_native

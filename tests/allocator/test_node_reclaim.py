@@ -7,15 +7,8 @@ import pytest
 
 from allocator.gfp import parse_gfp
 from allocator.kernel import Kernel
-from allocator.layout import (
-    CPU_BLOCKS,
-    CPU_CURRENT,
-    G_NODE_RECLAIM_MODE,
-    NODE_DATA,
-    PF_MEMALLOC,
-    TASK_FLAGS,
-    word_of_va,
-)
+from allocator.kernel_globals import G_NODE_RECLAIM_MODE
+from allocator.layout import CPU_BLOCKS, CPU_CURRENT, NODE_DATA, PF_MEMALLOC, TASK_FLAGS, word_of_va
 from allocator.mmzone import (
     ND_MIN_SLAB,
     ND_MIN_UNMAPPED,

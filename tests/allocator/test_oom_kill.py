@@ -7,7 +7,7 @@ import pytest
 
 from allocator.fork import copy_process
 from allocator.gfp import GFP_IO_BIT, GFP_KERNEL, GFP_THISNODE_BIT, GFP_USER
-from allocator.layout import (
+from allocator.kernel_globals import (
     G_CHILD_REAPER,
     G_OOM_KILL_ALLOCATING,
     G_PANIC,
@@ -17,6 +17,8 @@ from allocator.layout import (
     G_TOTALRAM,
     G_VM_SWAPPINESS,
     KEY_CPUSETS,
+)
+from allocator.layout import (
     NODE_DATA,
     PF_KTHREAD,
     TASK_FATAL_SIGNAL,

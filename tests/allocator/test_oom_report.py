@@ -7,7 +7,7 @@ import pytest
 
 from allocator.gfp import GFP_KERNEL
 from allocator.oom_report import OOM_RECORDS, TASK_HEADER, kilobytes, oom_lines
-from allocator.trace import (
+from allocator.trace_events import (
     LOG_BAD_PAGE,
     LOG_OOM_INVOKED,
     LOG_OOM_KILL,

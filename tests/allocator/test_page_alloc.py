@@ -8,9 +8,7 @@ import pytest
 from allocator import page_alloc
 from allocator.errors import BadRequest
 from allocator.kernel import Kernel
-from allocator.layout import (
-    CPU_BLOCKS,
-    CPU_CURRENT,
+from allocator.kernel_globals import (
     G_FAIL_PROBABILITY,
     G_GFP_ALLOWED,
     G_LOG_HEAD,
@@ -18,13 +16,17 @@ from allocator.layout import (
     G_TRACE_MASK,
     G_WARNED_ONCE,
     KEY_CPUSETS,
+)
+from allocator.layout import (
+    CPU_BLOCKS,
+    CPU_CURRENT,
     NODE_DATA,
     TASK_HARDWALL_MEMS,
     TASK_MEMS_ALLOWED,
     word_of_va,
 )
 from allocator.mmzone import ND_KSWAPD_CLASSZONE, ND_KSWAPD_ORDER
-from allocator.trace import (
+from allocator.trace_events import (
     ALL_EVENTS,
     EV_MM_PAGE_ALLOC,
     EV_RMQUEUE,

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from allocator.address_space import AS_I_PAGES
 from allocator.fs import I_DIRTY_PAGES, INODE_IO_LIST, INODE_STATE, WB_DIRTY
-from allocator.layout import G_BDI_WB, PAGE_OFFSET, va_of_word, word_of_va
+from allocator.kernel_globals import G_BDI_WB
+from allocator.layout import PAGE_OFFSET, va_of_word, word_of_va
 from allocator.mm_types import P_FLAGS, PG_DIRTY, PG_RECLAIM, PG_WRITEBACK
 from allocator.mmzone import (
     ND_VM_STAT,

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from allocator.gfp import parse_gfp
-from allocator.layout import CPU_BLOCKS, G_LOG_HEAD, LOG_RING, RECORD_WORDS, word_of_va
+from allocator.kernel_globals import G_LOG_HEAD
+from allocator.layout import CPU_BLOCKS, LOG_RING, RECORD_WORDS, word_of_va
 from allocator.mm_types import (
     COUNTS_FREE,
     P_COUNTS,
@@ -39,7 +40,12 @@ from allocator.page_check import (
 from allocator.page_free import FREE_DONE, FREE_REFUSED, FREE_STILL_REFERENCED, free_pages
 from allocator.pageblock import set_pageblock_migratetype
 from allocator.pcp import CPU_EVENTS_PGFREE
-from allocator.trace import EV_FREE_REQUEST, EV_FREE_TO_BUDDY, EV_FREE_TO_PCP, EV_MM_PAGE_FREE
+from allocator.trace_events import (
+    EV_FREE_REQUEST,
+    EV_FREE_TO_BUDDY,
+    EV_FREE_TO_PCP,
+    EV_MM_PAGE_FREE,
+)
 from tests.allocator.tiny import Tiny, make_tiny
 
 MOVABLE = parse_gfp("GFP_HIGHUSER_MOVABLE")

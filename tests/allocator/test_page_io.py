@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from allocator.blockdev import BD_START_WORD, blk_wait_any
-from allocator.layout import G_CLOCK
+from allocator.kernel_globals import G_CLOCK
 from allocator.mm_inline import PG_SWAPCACHE, page_to_pfn
 from allocator.mm_types import (
     P_PRIVATE,

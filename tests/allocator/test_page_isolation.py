@@ -18,7 +18,7 @@ from allocator.mmzone import (
 )
 from allocator.page_alloc import alloc_pages_nodemask, free_pages
 from allocator.pageblock import get_pageblock_migratetype, set_pageblock_migratetype
-from allocator.trace import EV_FREE_TO_BUDDY, EV_ISOLATE_PAGEBLOCK, EV_UNISOLATE_PAGEBLOCK
+from allocator.trace_events import EV_FREE_TO_BUDDY, EV_ISOLATE_PAGEBLOCK, EV_UNISOLATE_PAGEBLOCK
 from tests.allocator.tiny import NODE_PAGES, Tiny
 
 EBUSY = 16

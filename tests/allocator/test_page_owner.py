@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from allocator.gfp import GFP_KERNEL
-from allocator.layout import CPU_BLOCKS, CPU_PAGE_OWNER_SITE, G_STATIC_KEYS, KEY_PAGE_OWNER
+from allocator.kernel_globals import G_STATIC_KEYS, KEY_PAGE_OWNER
+from allocator.layout import CPU_BLOCKS, CPU_PAGE_OWNER_SITE
 from allocator.page_alloc import alloc_pages_nodemask, free_pages
 from allocator.page_owner import (
     copy_page_owner,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from allocator.layout import G_CLOCK, G_LOG_HEAD
+from allocator.kernel_globals import G_CLOCK, G_LOG_HEAD
 from allocator.page_poison import (
     clear_pages,
     corrupted_bytes,
@@ -12,7 +12,7 @@ from allocator.page_poison import (
     unpoison_pages,
 )
 from allocator.page_report import log_lines, log_records
-from allocator.trace import LOG_PAGE_POISON
+from allocator.trace_events import LOG_PAGE_POISON
 from tests.allocator.tiny import SCRATCH_WORD, Tiny
 
 

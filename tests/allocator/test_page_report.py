@@ -7,14 +7,8 @@ import pytest
 
 from allocator.cpuset_fs import TOP_CPUSET, cpuset_attach, cpuset_create, cpuset_set_mems
 from allocator.gfp import GFP_COMP_BIT, GFP_KERNEL, GFP_NOFAIL_BIT, GFP_NOWARN_BIT
-from allocator.layout import (
-    CPU_BLOCKS,
-    CPU_CURRENT,
-    G_CLOCK,
-    G_STATIC_KEYS,
-    KEY_PAGE_OWNER,
-    PAGE_OFFSET,
-)
+from allocator.kernel_globals import G_CLOCK, G_STATIC_KEYS, KEY_PAGE_OWNER
+from allocator.layout import CPU_BLOCKS, CPU_CURRENT, PAGE_OFFSET
 from allocator.mm_types import (
     P_COUNTS,
     P_FLAGS,
@@ -34,7 +28,8 @@ from allocator.page_report import (
     log_lines,
     node_list,
 )
-from allocator.trace import LOG_BAD_PAGE, LOG_WARN_ALLOC, log_raw_page, log_record
+from allocator.trace import log_raw_page, log_record
+from allocator.trace_events import LOG_BAD_PAGE, LOG_WARN_ALLOC
 from tests.allocator.tiny import Tiny
 
 

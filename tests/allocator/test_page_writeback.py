@@ -3,14 +3,8 @@
 
 from __future__ import annotations
 
-from allocator.layout import (
-    G_TOTALRESERVE,
-    G_VM_DIRTY_BYTES,
-    G_VM_DIRTY_RATIO,
-    PAGE_OFFSET,
-    TASK_FLAGS,
-    TASK_PRIO,
-)
+from allocator.kernel_globals import G_TOTALRESERVE, G_VM_DIRTY_BYTES, G_VM_DIRTY_RATIO
+from allocator.layout import PAGE_OFFSET, TASK_FLAGS, TASK_PRIO
 from allocator.mmzone import (
     ND_TOTALRESERVE,
     ND_VM_STAT,

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from allocator.layout import G_MOBILITY_DISABLED, SECTION_USEMAP, unsigned, word_of_va
+from allocator.kernel_globals import G_MOBILITY_DISABLED
+from allocator.layout import SECTION_USEMAP, unsigned, word_of_va
 from allocator.pageblock import (
     get_pageblock_migratetype,
     get_pageblock_skip,

@@ -10,14 +10,13 @@ from allocator.dcache import super_block
 from allocator.file_table import fput
 from allocator.flusher import sync_inodes
 from allocator.fs import SB_NR_DENTRY
-from allocator.layout import (
-    CPU_BLOCKS,
-    CPU_EVENTS,
+from allocator.kernel_globals import (
     G_DIRTY_EXPIRE_INTERVAL,
     G_DIRTY_WRITEBACK_INTERVAL,
     G_STORAGE_WORDS,
     G_SUPER_BLOCK,
 )
+from allocator.layout import CPU_BLOCKS, CPU_EVENTS
 from allocator.mm_inline import memmap_index_init
 from allocator.pagecache import drop_caches, pagecache_init
 from allocator.slab import kmem_cache_name, slab_caches

@@ -4,7 +4,8 @@ from __future__ import annotations
 import pytest
 
 from allocator.boot_stages import BootStages
-from allocator.layout import BOOT_PAGESETS, G_NUM_ONLINE_CPUS, G_PERCPU_PAGELIST_FRACTION
+from allocator.kernel_globals import G_NUM_ONLINE_CPUS, G_PERCPU_PAGELIST_FRACTION
+from allocator.layout import BOOT_PAGESETS
 from allocator.mmzone import (
     PSET_BATCH,
     PSET_HIGH,

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from allocator.layout import G_LRU_PVECS, G_NR_CPU_IDS, G_PAGE_CLUSTER, va_of_word
+from allocator.kernel_globals import G_LRU_PVECS, G_NR_CPU_IDS, G_PAGE_CLUSTER
+from allocator.layout import va_of_word
 from allocator.list_head import list_empty
 from allocator.mm_inline import page_to_pfn, page_va_of
 from allocator.mm_types import P_COUNTS, PG_LRU, REF_ONE, REF_SHIFT

@@ -7,19 +7,13 @@ import pytest
 
 from allocator import pcp
 from allocator.kernel import Kernel
-from allocator.layout import (
-    CPU_BLOCKS,
-    CPU_BULK_FREE,
-    G_STATIC_KEYS,
-    KEY_DRAIN_ONE_ZONE,
-    page_va,
-    word_of_va,
-)
+from allocator.kernel_globals import G_STATIC_KEYS, KEY_DRAIN_ONE_ZONE
+from allocator.layout import CPU_BLOCKS, CPU_BULK_FREE, page_va, word_of_va
 from allocator.list_head import list_add_tail, list_init
 from allocator.mm_types import COUNTS_FREE, P_COUNTS, P_NEXT
 from allocator.mmzone import PSET_BATCH, PSET_COUNT, PSET_HIGH, PSET_WORDS, Z_PAGESET
 from allocator.pageblock import set_pageblock_migratetype
-from allocator.trace import EV_FREE_PCPPAGES_BULK, EV_MM_PAGE_PCPU_DRAIN, EV_RMQUEUE_BULK
+from allocator.trace_events import EV_FREE_PCPPAGES_BULK, EV_MM_PAGE_PCPU_DRAIN, EV_RMQUEUE_BULK
 from allocator.views import Page, Zone
 from tests.allocator.machines import boot
 from tests.allocator.records import recorded

@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 
 from allocator import pgtable as pg
-from allocator.layout import G_PGD, G_TLB_GEN, PAGE_OFFSET
+from allocator.kernel_globals import G_PGD, G_TLB_GEN
+from allocator.layout import PAGE_OFFSET
 from allocator.mm_struct import MM_PGD
 from allocator.mm_types import P_COUNTS, P_INDEX, PG_TABLE_TYPE
 from allocator.mmzone import NR_PAGETABLE

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 from __future__ import annotations
 
-from allocator.layout import G_CLOCK
+from allocator.kernel_globals import G_CLOCK
 from allocator.printk import KERN_DEBUG, KERN_ERR, Printk, mem_range
 from tests.allocator.bringup_support import context
 

@@ -14,7 +14,8 @@ from allocator.fs import (
     RA_SIZE,
     RA_START,
 )
-from allocator.layout import CPU_BLOCKS, CPU_EVENTS, G_CLOCK
+from allocator.kernel_globals import G_CLOCK
+from allocator.layout import CPU_BLOCKS, CPU_EVENTS
 from allocator.mm_types import P_FLAGS
 from allocator.pagecache import drop_caches
 from allocator.readahead import (

@@ -15,7 +15,7 @@ from allocator.compact_suitable import (
     COMPACT_SUCCESS,
 )
 from allocator.kernel import Kernel
-from allocator.layout import G_CLOCK, G_NR_SWAP_PAGES
+from allocator.kernel_globals import G_CLOCK, G_NR_SWAP_PAGES
 from allocator.mmzone import (
     LRU_INACTIVE_ANON,
     LRU_INACTIVE_FILE,

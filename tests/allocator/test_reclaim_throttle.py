@@ -6,15 +6,9 @@ from __future__ import annotations
 import pytest
 
 from allocator.gfp import GFP_FS_BIT, GFP_HIGHUSER_MOVABLE, GFP_KERNEL
+from allocator.kernel_globals import G_CLOCK
 from allocator.kswapd_wake import KSWAPD_ASLEEP, KSWAPD_RUNS, KSWAPD_WOKEN
-from allocator.layout import (
-    G_CLOCK,
-    NODE_DATA,
-    PF_KTHREAD,
-    TASK_FATAL_SIGNAL,
-    TASK_FLAGS,
-    word_of_va,
-)
+from allocator.layout import NODE_DATA, PF_KTHREAD, TASK_FATAL_SIGNAL, TASK_FLAGS, word_of_va
 from allocator.mmzone import (
     MAX_NR_ZONES,
     ND_KSWAPD_CLASSZONE,

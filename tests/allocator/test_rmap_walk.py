@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from allocator.layout import G_TLB_GEN
+from allocator.kernel_globals import G_TLB_GEN
 from allocator.mm_inline import page_mapcount, page_mapped
 from allocator.mm_struct import (
     MM_ANONPAGES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from allocator.init_main import start_kernel
-from allocator.layout import KERNEL_BASE
+from allocator.kernel_globals import KERNEL_BASE
 from allocator.memblock import Memblock
 from firmware.boot_params import set_ramdisk
 from machine import BringUpError

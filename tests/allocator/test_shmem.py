@@ -12,7 +12,8 @@ from allocator.errors import ProcessKilled, SystemCallError
 from allocator.inspect.meminfo import meminfo_kb
 from allocator.inspect.owner import Owners
 from allocator.kernel import Kernel
-from allocator.layout import G_COMMITTED_AS, G_SHMEM_INODES, PAGE_OFFSET
+from allocator.kernel_globals import G_COMMITTED_AS, G_SHMEM_INODES
+from allocator.layout import PAGE_OFFSET
 from allocator.mm_types import PG_SWAPBACKED
 from allocator.mmap import MAP_GROWSDOWN, MAP_NORESERVE
 from allocator.mmzone import NODE_STAT_NAMES

@@ -8,7 +8,8 @@ import pytest
 from allocator.address_space import AS_I_PAGES, AS_NRPAGES, swap_info
 from allocator.blockdev import blk_wait_any
 from allocator.fs import INODE_MAPPING
-from allocator.layout import G_SHMEM_INODES, G_SHMEM_SWAPLIST, PAGE_OFFSET
+from allocator.kernel_globals import G_SHMEM_INODES, G_SHMEM_SWAPLIST
+from allocator.layout import PAGE_OFFSET
 from allocator.mm_inline import PG_SWAPCACHE
 from allocator.mm_types import P_FLAGS, P_MAPPING, PG_DIRTY, PG_LOCKED, PG_WRITEBACK
 from allocator.mmap import do_mmap

@@ -9,13 +9,8 @@ from allocator.dcache import super_block, super_cache_count
 from allocator.file_table import fput
 from allocator.fs import SB_NR_DENTRY, SB_NR_INODES
 from allocator.gfp import GFP_KERNEL, GFP_NOFS
-from allocator.layout import (
-    CPU_BLOCKS,
-    CPU_EVENTS,
-    G_SHRINKER_LIST,
-    G_VFS_CACHE_PRESSURE,
-    word_of_va,
-)
+from allocator.kernel_globals import G_SHRINKER_LIST, G_VFS_CACHE_PRESSURE
+from allocator.layout import CPU_BLOCKS, CPU_EVENTS, word_of_va
 from allocator.shrinker import (
     SH_LIST,
     SH_NR_DEFERRED,

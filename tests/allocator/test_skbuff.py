@@ -6,7 +6,8 @@ from __future__ import annotations
 import random
 
 from allocator.gfp import GFP_ATOMIC, GFP_KERNEL
-from allocator.layout import G_NETDEV_CACHES, PAGE_OFFSET, word_of_va
+from allocator.kernel_globals import G_NETDEV_CACHES
+from allocator.layout import PAGE_OFFSET, word_of_va
 from allocator.mm_types import P_FLAGS, PG_SLAB
 from allocator.page_frag import NC_BIAS, NC_VA, compound_head_pfn, page_frag_cache_drain
 from allocator.skbuff import (

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from allocator.gfp import GFP_DMA_BIT, GFP_KERNEL, GFP_RECLAIMABLE_BIT
-from allocator.layout import G_KMEM_CACHE, G_KMEM_CACHE_NODE, word_of_va
+from allocator.kernel_globals import G_KMEM_CACHE, G_KMEM_CACHE_NODE
+from allocator.layout import word_of_va
 from allocator.mm_types import P_MAPPING, P_PRIVATE
 from allocator.slab import (
     KC_MIN_PARTIAL,

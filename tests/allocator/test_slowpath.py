@@ -7,13 +7,11 @@ import pytest
 
 from allocator.gfp import parse_gfp
 from allocator.kernel import Kernel
+from allocator.kernel_globals import G_CLOCK, G_STATIC_KEYS, KEY_CPUSETS
 from allocator.kswapd_wake import KSWAPD_WOKEN
 from allocator.layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
-    G_CLOCK,
-    G_STATIC_KEYS,
-    KEY_CPUSETS,
     NODE_DATA,
     PF_MEMALLOC,
     TASK_FLAGS,
@@ -31,7 +29,7 @@ from allocator.slowpath import (
     wake_all_kswapds,
     warn_alloc,
 )
-from allocator.trace import EV_SLOWPATH_FIRST, EV_SLOWPATH_RETRY
+from allocator.trace_events import EV_SLOWPATH_FIRST, EV_SLOWPATH_RETRY
 from tests.allocator.machines import boot
 from tests.allocator.records import recorded
 

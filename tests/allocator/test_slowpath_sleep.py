@@ -13,10 +13,10 @@ from allocator.gfp import (
     GFP_NOWARN_BIT,
     GFP_RETRY_MAYFAIL_BIT,
 )
+from allocator.kernel_globals import G_PANIC
 from allocator.layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
-    G_PANIC,
     PF_MEMALLOC,
     TASK_FATAL_SIGNAL,
     TASK_FLAGS,

@@ -8,7 +8,7 @@ import pytest
 from allocator.check import check_frames
 from allocator.errors import BadRequest
 from allocator.kernel import Kernel
-from allocator.layout import G_NUM_POISONED_PAGES
+from allocator.kernel_globals import G_NUM_POISONED_PAGES
 from allocator.mm_types import PG_HWPOISON
 from allocator.views import Page
 from tests.allocator.processes import MIB, PAGE, boot

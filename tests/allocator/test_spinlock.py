@@ -7,7 +7,7 @@ import pytest
 
 from allocator.engine import compiled_available, hot_functions, load_engine
 from allocator.gfp import parse_gfp
-from allocator.layout import G_TRACE_MASK
+from allocator.kernel_globals import G_TRACE_MASK
 from allocator.mmzone import Z_LOCK
 from allocator.spinlock import (
     add_to_word,

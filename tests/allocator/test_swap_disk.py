@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from allocator.blockdev import block_devices
-from allocator.layout import G_NR_SWAP_PAGES, G_TOTAL_SWAP_PAGES
+from allocator.kernel_globals import G_NR_SWAP_PAGES, G_TOTAL_SWAP_PAGES
 from allocator.swap_disk import add_swap, remove_swap
 
 from .processes import PAGE, boot, sound

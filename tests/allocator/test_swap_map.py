@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from allocator.address_space import swap_info
-from allocator.layout import G_NR_SWAP_PAGES, G_SWAP_SLOTS_ACTIVE, G_TOTAL_SWAP_PAGES
+from allocator.kernel_globals import G_NR_SWAP_PAGES, G_SWAP_SLOTS_ACTIVE, G_TOTAL_SWAP_PAGES
 from allocator.swap_map import (
     EEXIST,
     EINVAL,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from allocator.gfp import GFP_HIGHUSER_MOVABLE
-from allocator.layout import G_NR_SWAP_PAGES, G_SWAPIN_HITS, G_SWAPIN_LAST
+from allocator.kernel_globals import G_NR_SWAP_PAGES, G_SWAPIN_HITS, G_SWAPIN_LAST
 from allocator.mm_inline import PG_SWAPCACHE, page_va_of
 from allocator.mm_types import (
     P_COUNTS,

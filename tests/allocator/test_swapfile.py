@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from allocator.address_space import swap_info
-from allocator.layout import G_NR_SWAP_PAGES
+from allocator.kernel_globals import G_NR_SWAP_PAGES
 from allocator.mm_inline import PG_SWAPCACHE, inc_mapcount, page_mapcount
 from allocator.mm_types import (
     P_COUNTS,

@@ -10,7 +10,7 @@ from allocator.check import check_frames
 from allocator.check.context import Check
 from allocator.check.swap_rules import kept_slots
 from allocator.kernel import Kernel
-from allocator.layout import G_NR_SWAP_PAGES, G_SWAP_SLOTS_ACTIVE, G_TOTAL_SWAP_PAGES
+from allocator.kernel_globals import G_NR_SWAP_PAGES, G_SWAP_SLOTS_ACTIVE, G_TOTAL_SWAP_PAGES
 from allocator.mm_inline import PG_SWAPCACHE
 from allocator.mm_types import PG_DIRTY
 from allocator.page_io import swap_bdev

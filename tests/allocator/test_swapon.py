@@ -7,15 +7,15 @@ import pytest
 
 from allocator.address_space import AOPS_SWAP, AS_A_OPS, SI_SPACES, swap_info
 from allocator.blockdev import BD_START_WORD, bdev_create, blockdev_init
-from allocator.layout import (
+from allocator.kernel_globals import (
     G_LEAST_PRIORITY,
     G_NR_ROTATE_SWAP,
     G_NR_SWAP_PAGES,
     G_NR_SWAPFILES,
     G_SWAPIN_HITS,
     G_TOTAL_SWAP_PAGES,
-    PAGE_OFFSET,
 )
+from allocator.layout import PAGE_OFFSET
 from allocator.swap_map import (
     SI_HIGHEST,
     SI_LOWEST,

@@ -15,17 +15,17 @@ from allocator.check import check_frames
 from allocator.engine import Engine, compiled_available, load_engine
 from allocator.gfp import parse_gfp
 from allocator.kernel import Kernel
-from allocator.layout import (
+from allocator.kernel_globals import (
     G_NR_CPU_IDS,
     G_TRACE_BASE,
     G_TRACE_HEAD,
     G_TRACE_MASK,
     G_TRACE_SIZE,
-    RECORD_WORDS,
 )
+from allocator.layout import RECORD_WORDS
 from allocator.mmzone import NR_FREE_PAGES
 from allocator.team import Team, side_by_side
-from allocator.trace import EV_MM_PAGE_ALLOC, EV_MM_PAGE_FREE
+from allocator.trace_events import EV_MM_PAGE_ALLOC, EV_MM_PAGE_FREE
 from allocator.vmstat import zone_page_state_snapshot
 from machine import UsageError
 from tests.allocator.machines import boot

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from allocator.layout import G_CLOCK
+from allocator.kernel_globals import G_CLOCK
 from allocator.timekeeping import FARTHEST, enter_kernel, leave_kernel
 from machine import Machine, Topology
 

@@ -3,15 +3,10 @@
 
 from __future__ import annotations
 
-from allocator.layout import (
-    G_CLOCK,
-    G_LOG_HEAD,
-    G_TRACE_HEAD,
-    G_TRACE_MASK,
-    G_TRACE_MASK2,
-    LOG_RECORDS,
-)
-from allocator.trace import (
+from allocator.kernel_globals import G_CLOCK, G_LOG_HEAD, G_TRACE_HEAD, G_TRACE_MASK, G_TRACE_MASK2
+from allocator.layout import LOG_RECORDS
+from allocator.trace import log_record, trace, trace_more
+from allocator.trace_events import (
     ALL_EVENTS,
     ALL_EVENTS2,
     EV_MM_PAGE_ALLOC,
@@ -19,9 +14,6 @@ from allocator.trace import (
     EV_WATERMARK,
     EVENTS,
     LOG_BAD_PAGE,
-    log_record,
-    trace,
-    trace_more,
 )
 from tests.allocator.machines import boot
 from tests.allocator.records import recorded

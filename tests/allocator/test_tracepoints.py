@@ -8,13 +8,10 @@ import re
 import pytest
 
 from allocator.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL_ACCOUNT, GFP_ZERO_BIT
+from allocator.kernel_globals import G_CLOCK, G_TRACE_BASE, G_TRACE_HEAD, G_TRACE_SIZE
 from allocator.layout import (
     CPU_BLOCKS,
     CPU_PREEMPT_COUNT,
-    G_CLOCK,
-    G_TRACE_BASE,
-    G_TRACE_HEAD,
-    G_TRACE_SIZE,
     HARDIRQ_OFFSET,
     NMI_MASK,
     SOFTIRQ_OFFSET,
@@ -23,7 +20,8 @@ from allocator.layout import (
     TRACE_RECORDS,
 )
 from allocator.page_alloc import alloc_pages_nodemask, free_pages
-from allocator.trace import (
+from allocator.trace import trace, trace_more
+from allocator.trace_events import (
     EV_MM_PAGE_ALLOC,
     EV_MM_PAGE_ALLOC_EXTFRAG,
     EV_MM_PAGE_ALLOC_ZONE_LOCKED,
@@ -32,8 +30,6 @@ from allocator.trace import (
     EV_MM_PAGE_PCPU_DRAIN,
     EV_REQUEST,
     EV_RMQUEUE_BULK,
-    trace,
-    trace_more,
 )
 from allocator.tracepoints import (
     describe,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from allocator import trace as events
-from allocator.trace import EVENTS
+from allocator.trace_events import EVENTS
 from allocator.tracepoints import TraceRecord, describe
 from allocator.tracepoints_vm import FORMATS, feedback
 

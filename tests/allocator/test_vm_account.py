@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from allocator.layout import (
+from allocator.kernel_globals import (
     G_COMMITTED_AS,
     G_OVERCOMMIT,
     G_OVERCOMMIT_RATIO,

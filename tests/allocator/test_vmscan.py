@@ -7,11 +7,10 @@ import pytest
 
 from allocator.compact_suitable import compact_gap
 from allocator.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_RETRY_MAYFAIL_BIT
+from allocator.kernel_globals import G_STATIC_KEYS, KEY_CPUSETS
 from allocator.layout import (
     CPU_BLOCKS,
     CPU_CURRENT,
-    G_STATIC_KEYS,
-    KEY_CPUSETS,
     NODE_DATA,
     TASK_HARDWALL_MEMS,
     TASK_MEMS_ALLOWED,

@@ -6,18 +6,14 @@ from __future__ import annotations
 import pytest
 
 from allocator.gfp import GFP_FS_BIT, GFP_KERNEL
-from allocator.layout import (
-    CPU_BLOCKS,
-    CPU_CURRENT,
+from allocator.kernel_globals import (
     G_CLOCK,
     G_NR_SWAP_PAGES,
     G_TOTAL_SWAP_PAGES,
     G_TRACE_MASK2,
     G_VM_SWAPPINESS,
-    NODE_DATA,
-    TASK_FATAL_SIGNAL,
-    word_of_va,
 )
+from allocator.layout import CPU_BLOCKS, CPU_CURRENT, NODE_DATA, TASK_FATAL_SIGNAL, word_of_va
 from allocator.mmzone import (
     LRU_ACTIVE_ANON,
     LRU_ACTIVE_FILE,
@@ -39,7 +35,7 @@ from allocator.mmzone import (
 )
 from allocator.scan_control import ScanControl
 from allocator.swap import lru_add_drain
-from allocator.trace import EV_VMSCAN_SHRINK_INACTIVE
+from allocator.trace_events import EV_VMSCAN_SHRINK_INACTIVE
 from allocator.tracepoints import trace_records
 from allocator.vmscan_lru import (
     ISOLATED_WAIT_NS,

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from allocator.layout import G_NR_CPU_IDS, PAGE_OFFSET
+from allocator.kernel_globals import G_NR_CPU_IDS
+from allocator.layout import PAGE_OFFSET
 from allocator.mmzone import (
     FA_NR_FREE,
     FA_WORDS,

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from allocator import wmark
 from allocator.boot_stages import BootStages
-from allocator.layout import G_MIN_FREE_KBYTES, G_TOTALRESERVE, G_USER_MIN_FREE_KBYTES
+from allocator.kernel_globals import G_MIN_FREE_KBYTES, G_TOTALRESERVE, G_USER_MIN_FREE_KBYTES
 from allocator.mmzone import Z_LOWMEM_RESERVE, Z_MANAGED, Z_WMARK
 from tests.allocator.bringup_support import MIB, tables_boot, zone
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from allocator.gfp import GFP_KERNEL, GFP_NOWAIT
-from allocator.layout import G_RADIX_TREE_NODE_CACHEP, G_SHADOW_NODES, va_of_word, word_of_va
+from allocator.kernel_globals import G_RADIX_TREE_NODE_CACHEP, G_SHADOW_NODES
+from allocator.layout import va_of_word, word_of_va
 from allocator.list_lru import list_lru_count_node, list_lru_init
 from allocator.slab import KC_NODE, KCN_NR_SLABS
 from allocator.slab_common import kmem_cache_shrink

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from allocator.boot_context import node_word
 from allocator.boot_stages import BootStages
-from allocator.layout import G_MOBILITY_DISABLED
+from allocator.kernel_globals import G_MOBILITY_DISABLED
 from allocator.mmzone import ND_NOFALLBACK, ND_ZONELISTS, Z_NODE
 from allocator.zonelist import nr_free_zone_pages, policy_zone, zonerefs
 from tests.allocator.bringup_support import MIB, tables_boot

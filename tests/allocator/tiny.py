@@ -14,14 +14,7 @@ from dataclasses import dataclass, field
 from allocator.buddy import free_one_page
 from allocator.cpuset_fs import cpuset_init
 from allocator.fail_page_alloc import reset_fail_page_alloc
-from allocator.layout import (
-    CPU_BLOCKS,
-    CPU_BULK_FREE,
-    CPU_CURRENT,
-    CPU_NUMA_NODE,
-    CPU_ONLINE,
-    CPU_PRESENT,
-    CPU_WORDS,
+from allocator.kernel_globals import (
     G_GFP_ALLOWED,
     G_MAX_PFN,
     G_NODES_MEMORY,
@@ -35,6 +28,15 @@ from allocator.layout import (
     G_TRACE_HEAD,
     G_TRACE_MASK,
     G_TRACE_SIZE,
+)
+from allocator.layout import (
+    CPU_BLOCKS,
+    CPU_BULK_FREE,
+    CPU_CURRENT,
+    CPU_NUMA_NODE,
+    CPU_ONLINE,
+    CPU_PRESENT,
+    CPU_WORDS,
     INIT_TASKS,
     NODE_DATA,
     PAGE_OFFSET,
@@ -88,7 +90,7 @@ from allocator.mmzone import (
 from allocator.page_init import pgdat_init_internals
 from allocator.page_poison import PAGE_POISON_WORD
 from allocator.pageblock import set_pageblock_migratetype
-from allocator.trace import EVENTS
+from allocator.trace_events import EVENTS
 from machine import Bank, PhysicalMemory
 
 BLOCKS = 8

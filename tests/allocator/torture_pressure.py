@@ -16,9 +16,9 @@ import pytest
 from allocator.errors import BadRequest, ProcessKilled, SystemCallError
 from allocator.gfp import GFP_KERNEL
 from allocator.kcompactd import compact_one_node
+from allocator.kernel_globals import G_THP_FLAGS
 from allocator.kernel_policy import MemCgroup
 from allocator.layout import (
-    G_THP_FLAGS,
     MEM_CGROUPS,
     NODE_DATA,
     TASK_FATAL_SIGNAL,

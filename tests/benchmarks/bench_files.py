@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from allocator import start_kernel
 from allocator.gfp import GFP_KERNEL
 from allocator.kernel import Kernel
-from allocator.layout import G_FAULT_AROUND
+from allocator.kernel_globals import G_FAULT_AROUND
 from allocator.slab_common import kmem_cache_create
 from allocator.slub import kmem_cache_alloc, kmem_cache_free
 from firmware import power_on

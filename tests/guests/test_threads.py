@@ -11,7 +11,8 @@ from allocator.boot_image import Guest, boot_image
 from allocator.check import check_frames
 from allocator.engine import compiled_available, install_engine, load_engine
 from allocator.gfp import parse_gfp
-from allocator.layout import G_STATIC_KEYS, NODE_DATA
+from allocator.kernel_globals import G_STATIC_KEYS
+from allocator.layout import NODE_DATA
 from allocator.mmzone import NR_FREE_PAGES
 from allocator.page_alloc import alloc_pages_nodemask
 from allocator.page_alloc import free_pages as free_pages_of

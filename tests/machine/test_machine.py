@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -276,27 +274,6 @@ def test_the_tsc_is_the_modelled_clock(guest: Callable[..., Any]) -> None:
     assert (regs.rdx << 32 | regs.rax) == (1 << 33) + 3
 
 
-def test_a_saved_machine_goes_on_exactly(guest: Callable[..., Any]) -> None:
-    whole, first, second = (two_cpus(guest(quantum=72)) for _ in range(3))
-    whole.run()
-    first.run(max_instructions=200)
-    second.memory.u8[:] = first.memory.u8
-    second.load(first.save())
-    second.run()
-    assert second.console.output == whole.console.output
-    assert second.save() == whole.save()
-
-
-def test_a_state_of_another_machine_is_refused(guest: Callable[..., Any]) -> None:
-    saved = guest("2x64M").machine.save()
-    none: dict[str, object] = {}
-    for broken in (none, saved | {"turn": 9}, saved | {"left": -1}, saved | {"devices": {}}):
-        with pytest.raises(UsageError):
-            guest("2x64M").machine.load(broken)
-    with pytest.raises(UsageError, match="number of CPUs"):
-        guest("3x64M").machine.load(saved)
-
-
 def test_two_runs_are_byte_identical(guest: Callable[..., Any]) -> None:
     machines = [two_cpus(guest(quantum=31)) for _ in range(2)]
     for machine in machines:
@@ -315,14 +292,6 @@ def test_misuse_is_refused(guest: Callable[..., Any]) -> None:
     g.start(f"{RING} f4")
     with pytest.raises(UsageError, match="running already"):
         g.machine.run()
-
-
-def test_importing_the_hardware_loads_neither_engine_nor_numpy() -> None:
-    code = (
-        "import sys, machine; machine.Machine(machine.Topology.parse('2x128M'));"
-        "sys.exit('unicorn' in sys.modules or 'numpy' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def boot(code: str, topology: str = "1x32M", **registers: int) -> Machine:
@@ -395,22 +364,6 @@ def test_a_halt_with_interrupts_off_is_for_good_whatever_is_armed() -> None:
     assert machine.clock.now == 2
 
 
-def test_a_reset_ends_the_run_or_boots_again() -> None:
-    machine = boot("b0fe e664 f4")  # the keyboard controller's pulse
-    stop = machine.run()
-    assert (stop.kind, stop.code, stop.instructions) == ("reset", 0, 2)
-    assert "reset the machine" in stop.message
-    machine = boot("b0fe e664 f4")
-    machine.no_reboot = False
-    machine.a20 = False
-    machine.apics.apics[0].firmware_setup()
-    machine.memory.write(0x3000, b"\xb0B\xe6\xe9\xfa\xf4")
-    machine.on_reset = lambda: machine.cpus[0].start_real(0, 0x3000)
-    stop = machine.run()
-    assert (stop.kind, machine.console.text, machine.a20) == ("halt", "B", True)
-    assert machine.apics.apics[0].svr == 0xFF
-
-
 def test_a_triple_fault_resets_a_machine_that_may_boot_again() -> None:
     boots: list[int] = []
     machine = Machine(Topology.parse("1x32M"))
@@ -442,24 +395,6 @@ def test_with_interrupts_on_a_jump_to_itself_has_to_last() -> None:
     stop = machine.run(max_instructions=400_000_000)
     assert stop.kind == "loop"
     assert 250_000_000 <= machine.clock.now < 300_000_000
-
-
-def test_timers_controllers_and_address_line_20_are_saved() -> None:
-    first = boot("fb f4")
-    first.a20 = False
-    first.open_bus = True
-    first.irq.set(4, 1)
-    first.apics.apics[0].write(0x380, 500)
-    first.apics.apics[0].write(0x320, 0x40)
-    first.run(max_instructions=1)
-    second = Machine(Topology.parse("1x32M"))
-    second.memory.u8[:] = first.memory.u8
-    second.load(first.save())
-    assert second.save() == first.save()
-    assert (second.a20, second.open_bus) == (False, True)
-    assert second.events.next == first.events.next
-    with pytest.raises(UsageError):
-        second.load(first.save() | {"timers": {"nobody": 1}})
 
 
 def test_who_schedules_is_asked_before_every_slice_and_may_change_registers(

@@ -10,14 +10,7 @@ import numpy as np
 from allocator.check.free_lists import list_heads
 from allocator.check.page_ext_rules import ext_address
 from allocator.debug_guardpage import EXT_FLAGS
-from allocator.layout import (
-    CPU_BLOCKS,
-    CPU_BULK_FREE,
-    CPU_CURRENT,
-    CPU_EVENTS,
-    CPU_NUMA_NODE,
-    CPU_WORDS,
-    EMPTY_ZERO_PAGE,
+from allocator.kernel_globals import (
     G_GFP_ALLOWED,
     G_MAGIC,
     G_MAX_PFN,
@@ -33,6 +26,15 @@ from allocator.layout import (
     G_TRACE_BASE,
     G_TRACE_HEAD,
     G_TRACE_SIZE,
+)
+from allocator.layout import (
+    CPU_BLOCKS,
+    CPU_BULK_FREE,
+    CPU_CURRENT,
+    CPU_EVENTS,
+    CPU_NUMA_NODE,
+    CPU_WORDS,
+    EMPTY_ZERO_PAGE,
     MEMBLOCK_MEMORY,
     MEMBLOCK_RESERVED,
     NODE_DATA,

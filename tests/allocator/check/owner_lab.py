@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from allocator.huge_memory import THP_ALWAYS
-from allocator.layout import G_THP_FLAGS
+from allocator.kernel_globals import G_THP_FLAGS
 from allocator.munmap import do_munmap
 from tests.allocator.process_support import PAGE, Lab, fresh_lab
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from allocator.init_main import start_kernel
 from allocator.kernel import Kernel
-from allocator.layout import G_PGD, PAGE_OFFSET, unsigned
+from allocator.kernel_globals import G_PGD
+from allocator.layout import PAGE_OFFSET, unsigned
 from firmware import power_on
 from machine import Machine, Topology
 

@@ -11,10 +11,9 @@ import pytest
 
 from allocator.check import check_frames, rules
 from allocator.kernel import Kernel
+from allocator.kernel_globals import KDATA, KERNEL_BASE
 from allocator.layout import (
     CPU_BLOCKS,
-    KDATA,
-    KERNEL_BASE,
     KERNEL_IMAGE_SIZE,
     MEM_SECTIONS,
     MEMBLOCK_MEMORY,

@@ -7,7 +7,7 @@ import pytest
 
 from allocator.check import check_frames
 from allocator.kernel import Kernel
-from allocator.layout import G_DEFERRED_PAGES
+from allocator.kernel_globals import G_DEFERRED_PAGES
 from allocator.mm_types import P_INDEX
 from allocator.mmzone import ND_FIRST_DEFERRED_PFN
 from tests.allocator.machines import boot

@@ -16,7 +16,8 @@ from allocator.check.free_lists import (
     type_name,
 )
 from allocator.kernel import Kernel
-from allocator.layout import G_TOTALCMA, SECTION_PAGES
+from allocator.kernel_globals import G_TOTALCMA
+from allocator.layout import SECTION_PAGES
 from allocator.mm_types import PG_HWPOISON
 from allocator.mmzone import MIGRATE_ISOLATE, MIGRATE_MOVABLE, NR_FREE_PAGES, Z_VM_STAT
 from allocator.page_isolation import start_isolate_page_range, undo_isolate_page_range

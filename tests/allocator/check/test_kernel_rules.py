@@ -6,7 +6,7 @@ from __future__ import annotations
 from allocator.check import check_frames
 from allocator.check.context import Check
 from allocator.check.kernel_rules import own_ranges
-from allocator.layout import G_MAGIC, G_TRACE_SIZE, KERNEL_BASE
+from allocator.kernel_globals import G_MAGIC, G_TRACE_SIZE, KERNEL_BASE
 from allocator.mm_types import COUNTS_BUDDY, COUNTS_FREE, P_COUNTS, P_FLAGS, P_NEXT, P_PRIVATE
 from tests.allocator.machines import boot
 

@@ -8,7 +8,8 @@ import pytest
 
 from allocator.check.context import Check
 from allocator.check.mappings import frame_indices, read_mms, read_tasks
-from allocator.layout import G_MM_INIT_DONE, G_TASKS, TASK_MM
+from allocator.kernel_globals import G_MM_INIT_DONE, G_TASKS
+from allocator.layout import TASK_MM
 from allocator.mm_inline import page_mapcount, page_to_pfn
 from allocator.mm_struct import MM_PGD, TASK_TASKS
 from allocator.pgtable import mm_find_pmd, mm_find_pte

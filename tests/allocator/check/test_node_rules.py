@@ -10,7 +10,7 @@ import pytest
 from allocator.check import check_frames
 from allocator.check.context import Check
 from allocator.check.node_rules import read_zonelist
-from allocator.layout import G_NODES_ONLINE
+from allocator.kernel_globals import G_NODES_ONLINE
 from allocator.mmzone import ND_ZONELISTS, ZONEREF_WORDS
 from tests.allocator.machines import boot
 

@@ -9,7 +9,8 @@ from allocator.check import check_frames
 from allocator.check.context import Check
 from allocator.debug_guardpage import page_ext_word, page_is_guard
 from allocator.kernel import Kernel
-from allocator.layout import G_STATIC_KEYS, KEY_PAGE_POISONING, PAGE_OFFSET
+from allocator.kernel_globals import G_STATIC_KEYS, KEY_PAGE_POISONING
+from allocator.layout import PAGE_OFFSET
 from allocator.mmzone import NR_FREE_PAGES
 from allocator.page_owner import page_owner_of
 from allocator.vmstat import zone_page_state_snapshot

@@ -13,7 +13,8 @@ from allocator.check.context import Check
 from allocator.check.shmem_rules import entries, shared_slots, shmem_inodes
 from allocator.fs import INODE_MAPPING, INODE_SB_LIST
 from allocator.kernel import Kernel
-from allocator.layout import G_SHMEM_INODES, NODE_DATA, PAGE_OFFSET
+from allocator.kernel_globals import G_SHMEM_INODES
+from allocator.layout import NODE_DATA, PAGE_OFFSET
 from allocator.mm_types import P_INDEX, PG_SWAPBACKED
 from allocator.mmzone import ND_VM_STAT, NR_SHMEM
 from allocator.shmem import SHMEM_SWAPPED, swp_to_radix_entry

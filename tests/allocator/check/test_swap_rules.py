@@ -8,7 +8,7 @@ import pytest
 from allocator.address_space import swap_info
 from allocator.check.context import Check
 from allocator.check.swap_rules import cached_slots, named_slots, read_map, tally
-from allocator.layout import G_NR_SWAP_PAGES, G_SWAP_INFO, G_TOTAL_SWAP_PAGES
+from allocator.kernel_globals import G_NR_SWAP_PAGES, G_SWAP_INFO, G_TOTAL_SWAP_PAGES
 from allocator.mm_inline import PG_SWAPCACHE
 from allocator.mm_types import P_PRIVATE
 from allocator.pgtable import mm_find_pte

@@ -9,7 +9,7 @@ import pytest
 
 from allocator.check import check_frames
 from allocator.kernel import Kernel
-from allocator.layout import G_TOTALRAM
+from allocator.kernel_globals import G_TOTALRAM
 from allocator.mmzone import Z_LOWMEM_RESERVE, Z_NR_HIGHATOMIC, Z_WMARK
 from allocator.wmark import (
     lowmem_reserve_ratio_sysctl,

@@ -11,14 +11,8 @@ import pytest
 from allocator.errors import BadRequest
 from allocator.explain import Story, explain_alloc
 from allocator.kernel import Kernel
-from allocator.layout import (
-    CPU_BLOCKS,
-    CPU_CURRENT,
-    G_STATIC_KEYS,
-    KEY_CPUSETS,
-    TASK_MEMS_ALLOWED,
-    word_of_va,
-)
+from allocator.kernel_globals import G_STATIC_KEYS, KEY_CPUSETS
+from allocator.layout import CPU_BLOCKS, CPU_CURRENT, TASK_MEMS_ALLOWED, word_of_va
 from tests.allocator.machines import boot
 
 

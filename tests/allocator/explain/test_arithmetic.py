@@ -9,7 +9,7 @@ from allocator.explain.arithmetic import alloc_flag_names, explain_watermark
 from allocator.explain.records import Record
 from allocator.kernel import Kernel
 from allocator.mmzone import Z_FREE_CMA, Z_FREE_PAGES, Z_NR_HIGHATOMIC
-from allocator.trace import EV_WATERMARK, EVENTS
+from allocator.trace_events import EV_WATERMARK, EVENTS
 from allocator.watermark import (
     ALLOC_CMA,
     ALLOC_HARDER,

@@ -11,7 +11,7 @@ from allocator.explain import explain_alloc
 from allocator.explain.pressure import PRESSURE, PressureStepper
 from allocator.explain.records import Record
 from allocator.kernel import Kernel
-from allocator.trace import EV_MARK_VICTIM, EV_RECLAIM_RETRY_ZONE, EVENTS
+from allocator.trace_events import EV_MARK_VICTIM, EV_RECLAIM_RETRY_ZONE, EVENTS
 from tests.allocator.processes import PAGE, boot
 
 

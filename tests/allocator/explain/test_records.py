@@ -8,8 +8,8 @@ import pytest
 from allocator.errors import BadRequest
 from allocator.explain.records import record_alloc, record_free
 from allocator.gfp import GFP_KERNEL
-from allocator.layout import G_TRACE_HEAD, G_TRACE_MASK
-from allocator.trace import EV_REQUEST, EV_RESULT
+from allocator.kernel_globals import G_TRACE_HEAD, G_TRACE_MASK
+from allocator.trace_events import EV_REQUEST, EV_RESULT
 from tests.allocator.machines import boot
 
 
@@ -56,7 +56,7 @@ def test_tracing_is_put_back_when_the_request_makes_no_sense() -> None:
 
 def test_records_that_the_ring_could_not_hold_are_counted() -> None:
     kernel = boot("1x64M")
-    from allocator.layout import G_TRACE_SIZE
+    from allocator.kernel_globals import G_TRACE_SIZE
 
     kernel.m[G_TRACE_SIZE] = 4
     recording = record_alloc(kernel, GFP_KERNEL, 0, 0, None, 0)

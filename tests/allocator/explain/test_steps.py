@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from allocator.explain.records import Record
 from allocator.explain.steps import Stepper, merge_step, some, split_step, steal_reason
-from allocator.trace import (
+from allocator.trace_events import (
     EV_FREE_TO_PCP,
     EV_MERGE,
     EV_MIGRATE,

@@ -9,7 +9,7 @@ from allocator.errors import BadRequest
 from allocator.inspect import frame
 from allocator.inspect.frame import describe_place, frame_report, locate
 from allocator.kernel import Kernel
-from allocator.layout import KERNEL_BASE
+from allocator.kernel_globals import KERNEL_BASE
 from allocator.mm_types import P_FLAGS
 from tests.allocator.machines import boot
 

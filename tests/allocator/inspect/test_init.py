@@ -11,7 +11,8 @@ import pytest
 
 from allocator.errors import BadRequest
 from allocator.inspect import INSPECTORS, inspect
-from allocator.layout import KDATA, KERNEL_END_WORD
+from allocator.kernel_globals import KDATA
+from allocator.layout import KERNEL_END_WORD
 from allocator.mmzone import PGLIST_DATA_WORDS
 from machine import NumalabError
 from tests.allocator.machines import boot

@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 
 from allocator.inspect.iomem import Resource, iomem, kernel_e820, ram_alignment, resource_tree
-from allocator.layout import G_CLOCK, KERNEL_IMAGE_SIZE
+from allocator.kernel_globals import G_CLOCK
+from allocator.layout import KERNEL_IMAGE_SIZE
 from firmware import BOOT_PARAMS
 from machine import BringUpError
 from tests.allocator.machines import boot

@@ -8,7 +8,8 @@ import pytest
 
 from allocator.inspect import kpage
 from allocator.kernel import Kernel
-from allocator.layout import EMPTY_ZERO_PAGE, G_MAX_PFN
+from allocator.kernel_globals import G_MAX_PFN
+from allocator.layout import EMPTY_ZERO_PAGE
 from allocator.mm_types import P_COUNTS, P_FLAGS, P_MAPPING, PG_LRU, PG_SLAB
 from tests.allocator.machines import boot
 

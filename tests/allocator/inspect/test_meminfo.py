@@ -16,7 +16,7 @@ from allocator.inspect.meminfo import (
     meminfo_kb,
     si_mem_available,
 )
-from allocator.layout import G_PGD, G_TOTALRESERVE
+from allocator.kernel_globals import G_PGD, G_TOTALRESERVE
 from allocator.mmzone import ND_VM_STAT, NODE_STAT_NAMES
 from tests.allocator.machines import boot
 

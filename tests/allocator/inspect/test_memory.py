@@ -7,7 +7,7 @@ import pytest
 
 from allocator.errors import BadRequest
 from allocator.inspect.memory import MAX_HITS, rd, read_at, search
-from allocator.layout import G_PGD
+from allocator.kernel_globals import G_PGD
 from machine import BusError
 from tests.allocator.machines import boot
 

@@ -13,7 +13,7 @@ from allocator.inspect.buddyinfo import buddyinfo, pagetypeinfo
 from allocator.inspect.iomem import Resource, format_iomem, resource_tree
 from allocator.inspect.meminfo import meminfo, node_meminfo
 from allocator.inspect.zoneinfo import numastat, vmstat, zoneinfo
-from allocator.layout import G_TOTALRAM, G_VM_DIRTY_RATIO
+from allocator.kernel_globals import G_TOTALRAM, G_VM_DIRTY_RATIO
 from allocator.mmzone import (
     NODE_STAT_NAMES,
     NUMA_STAT_NAMES,

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from allocator.inspect import inspect
-from allocator.layout import G_MAX_PFN
+from allocator.kernel_globals import G_MAX_PFN
 from tests.allocator.machines import boot
 
 

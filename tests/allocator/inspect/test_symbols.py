@@ -14,16 +14,8 @@ from allocator.inspect.symbols import (
     parse_number,
     physical_of,
 )
-from allocator.layout import (
-    CPU_BLOCKS,
-    CPU_EVENTS,
-    G_MAX_PFN,
-    G_PGD,
-    NODE_DATA,
-    TRACE_RING,
-    unsigned,
-    va_of_word,
-)
+from allocator.kernel_globals import G_MAX_PFN, G_PGD
+from allocator.layout import CPU_BLOCKS, CPU_EVENTS, NODE_DATA, TRACE_RING, unsigned, va_of_word
 from allocator.mmzone import (
     PGLIST_DATA,
     PSET_STAT_DIFF,

@@ -8,7 +8,7 @@ import pytest
 from allocator.errors import BadRequest
 from allocator.inspect.vtop import vtop, walk
 from allocator.kernel import Kernel
-from allocator.layout import G_PGD
+from allocator.kernel_globals import G_PGD
 from machine import PageTableBuilder, translate
 from machine.mmu import PTE_NX, PTE_P, PTE_RW, PTE_US
 from tests.allocator.machines import boot

@@ -10,7 +10,7 @@ import pytest
 
 from allocator.errors import BadRequest
 from allocator.inspect.zoneinfo import dirty_limits, numastat, numastat_command, vmstat, zoneinfo
-from allocator.layout import G_VM_DIRTY_BYTES, G_VM_DIRTY_RATIO
+from allocator.kernel_globals import G_VM_DIRTY_BYTES, G_VM_DIRTY_RATIO
 from allocator.mmzone import ND_KSWAPD_FAILURES
 from allocator.page_writeback import global_dirtyable_memory
 from tests.allocator.machines import boot

@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from allocator.kernel_globals import G_NODES_CPU, G_NR_CPU_IDS
 from allocator.layout import (
     CPU_BLOCKS,
     CPU_EARLY_NODE,
     CPU_NUMA_NODE,
     CPU_ONLINE,
     CPU_WORDS,
-    G_NODES_CPU,
-    G_NR_CPU_IDS,
-    MAX_NUMNODES,
     NODE_DISTANCE,
     PAGE_OFFSET,
 )
@@ -24,6 +22,7 @@ from allocator.mmzone import (
     FA_NR_FREE,
     FA_WORDS,
     MAX_NR_ZONES,
+    MAX_NUMNODES,
     MAX_ORDER,
     ND_NR_ZONES,
     ND_PRESENT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from allocator.layout import G_TRACE_HEAD
+from allocator.kernel_globals import G_TRACE_HEAD
 from allocator.oracle.events import (
     CODES,
     RECORDED_EVENTS,
@@ -16,7 +16,8 @@ from allocator.oracle.events import (
 )
 from allocator.oracle.guest import RING_RECORDS, Guest
 from allocator.page_alloc import alloc_pages_nodemask
-from allocator.trace import EV_MERGE, EV_RMQUEUE, trace
+from allocator.trace import trace
+from allocator.trace_events import EV_MERGE, EV_RMQUEUE
 from machine.errors import ImageError
 
 from .machines import TWO_NODES, bring_up

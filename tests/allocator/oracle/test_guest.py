@@ -6,7 +6,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from allocator.layout import KERNEL_BASE, KERNEL_IMAGE_SIZE
+from allocator.kernel_globals import KERNEL_BASE
+from allocator.layout import KERNEL_IMAGE_SIZE
 from allocator.mm_types import P_FLAGS
 from allocator.oracle.guest import RING_BYTES, Guest, replay_memory
 from machine.errors import ImageError

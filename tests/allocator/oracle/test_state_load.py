@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from allocator.boot_stages import BootTables
-from allocator.layout import G_NR_CPU_IDS
+from allocator.kernel_globals import G_NR_CPU_IDS
 from allocator.oracle.guest import Guest
 from allocator.oracle.records import find_recordings
 from allocator.oracle.state_compare import compare_state
