@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from allocator import kernel_globals as kg
 from allocator import layout as lay
 from allocator.boot_context import BootContext, node_word
 from allocator.boot_stages import BootStages, BootTables, replay_memory
@@ -122,7 +123,7 @@ def free_areas(m: memoryview, z: int) -> list[list[Any]]:
 def zone_runs(k: BootStages) -> list[list[int]]:
     """[nid, zid, start, length] of what the struct pages' flags say, up to max_pfn."""
     m, runs = k.m, []
-    top = m[lay.G_MAX_PFN]
+    top = m[kg.G_MAX_PFN]
     for pfn in range(top):
         if not m[lay.SECTION_MEM_MAP + (pfn >> 15 << 2)]:
             continue

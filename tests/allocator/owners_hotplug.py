@@ -10,12 +10,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from allocator.address_space import swap_info
 from allocator.errors import BadRequest
-from allocator.layout import PAGE_OFFSET, SECTION_PAGES
+from allocator.layout import SECTION_PAGES
 from allocator.mm_types import PG_HEAD, PG_LRU, PG_SWAPBACKED
-from allocator.swap_map import SI_BDEV
-from allocator.swapon import swapon
 from tests.allocator.owners_model import PAGE, World
 from tests.allocator.process_support import page_out
 
@@ -48,9 +45,8 @@ class Hotplug(World):
 
     def op_swapoff(self) -> None:
         """Everything comes back from swap; then it is used again."""
-        disk = (self.kernel.m[swap_info(self.kernel.m, self.area) + SI_BDEV] - PAGE_OFFSET) >> 3
         self.kernel.swapoff(self.area)
-        assert swapon(self.kernel.m, 0, disk) == self.area
+        assert self.kernel.swapon(self.SWAP_PAGES) == self.area
 
     def op_offline(self) -> None:
         """A block of memory goes away if it can, or one comes back."""

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from allocator import layout as lay
+from allocator import kernel_globals as kg
 from allocator.boot_context import all_zones
 from allocator.boot_free import free_ranges
 from allocator.boot_stages import BootStages
@@ -75,7 +75,7 @@ def test_lists_equal_those_of_freeing_every_block_through_the_allocator(seed: in
         if bulk.m[z + Z_INITIALIZED]:
             assert free_areas(bulk.m, z) == free_areas(slow.m, z)
         assert bulk.m[z + Z_FREE_PAGES] == slow.m[z + Z_FREE_PAGES]
-    for section in range(1 + (bulk.m[lay.G_MAX_PFN] >> 15)):
+    for section in range(1 + (bulk.m[kg.G_MAX_PFN] >> 15)):
         first = page_word(bulk.m, section << 15)
         assert bulk.m[first : first + (8 << 15)] == slow.m[first : first + (8 << 15)]
 

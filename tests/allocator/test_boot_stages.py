@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from allocator import layout as lay
+from allocator import kernel_globals as kg
 from allocator.boot_context import node_word, online_nodes
 from allocator.boot_stages import BootTables
 from allocator.mmzone import (
@@ -84,7 +84,7 @@ def test_recorded_free_lists_follow_from_the_tables(case: dict[str, Any]) -> Non
     if case["released_early"]:
         k.cma_init_reserved_areas()
     m = k.m
-    assert m[lay.G_TOTALRAM] == case["totalram"]
+    assert m[kg.G_TOTALRAM] == case["totalram"]
     for want in case["zones"]:
         z = zone(m, want["nid"], want["zid"])
         assert free_areas(m, z) == want["areas"]
@@ -130,7 +130,7 @@ def test_recorded_pagesets_watermarks_and_thresholds_follow(case: dict[str, Any]
     k.page_alloc_init_late()
     k.init_per_zone_wmark_min()
     k.khugepaged_init()
-    assert [m[lay.G_MIN_FREE_KBYTES], m[lay.G_TOTALRESERVE]] == case["late"]
+    assert [m[kg.G_MIN_FREE_KBYTES], m[kg.G_TOTALRESERVE]] == case["late"]
     for z, want in zones:
         got = [m[z + Z_WMARK + i] for i in range(3)]
         got += [m[z + Z_CONTIGUOUS], m[z + Z_DRIFT_MARK]]
@@ -168,5 +168,5 @@ def test_memoryless_node_with_a_cpu_is_online_and_has_only_fallback_zones() -> N
     nd = node_word(m, 1)
     assert zonerefs(m, nd + ND_NOFALLBACK) == []
     assert [m[z + Z_NODE] for z, _ in zonerefs(m, nd + ND_ZONELISTS)] == [2, 0, 0]
-    assert m[lay.G_NODES_MEMORY] == 0b101
-    assert m[lay.G_NODES_ONLINE] == 0b111
+    assert m[kg.G_NODES_MEMORY] == 0b101
+    assert m[kg.G_NODES_ONLINE] == 0b111

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import pytest
 
+from allocator import kernel_globals as kg
 from allocator import layout as lay
 from allocator.cpu_init import setup_cpus
 from machine import BringUpError
@@ -15,10 +16,10 @@ def test_only_the_boot_cpu_is_online_until_smp_init() -> None:
     )
     k.early0()
     m = k.m
-    assert (m[lay.G_NR_CPU_IDS], m[lay.G_NUM_ONLINE_CPUS]) == (3, 1)
+    assert (m[kg.G_NR_CPU_IDS], m[kg.G_NUM_ONLINE_CPUS]) == (3, 1)
     k.smp_init()
-    assert m[lay.G_NUM_ONLINE_CPUS] == 3
-    assert m[lay.G_NODES_CPU] == 0b11
+    assert m[kg.G_NUM_ONLINE_CPUS] == 3
+    assert m[kg.G_NODES_CPU] == 0b11
     nodes = [m[lay.CPU_BLOCKS + cpu * lay.CPU_WORDS + lay.CPU_NUMA_NODE] for cpu in range(3)]
     assert nodes == [0, 1, 1]
 

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from allocator import kernel_globals as kg
 from allocator import layout as lay
 from allocator.boot_context import all_zones, online_nodes, populated_zones
 from allocator.init_main import start_kernel
@@ -33,7 +34,7 @@ def test_lists_hold_exactly_what_the_counters_say(name: str) -> None:
         assert listed == k.m[z + Z_FREE_PAGES]
         assert all(nr == sum(map(len, lists.values())) for nr, lists in areas)
         total += listed
-    assert total == k.m[lay.G_TOTALRAM]
+    assert total == k.m[kg.G_TOTALRAM]
     assert all(k.m[z + Z_WMARK] > 0 for z in populated_zones(k.m))
 
 
@@ -92,7 +93,7 @@ def test_stacks_mailboxes_and_page_tables_are_ready() -> None:
     k = start_kernel(machine)
     assert machine.mailbox_address is not None
     assert machine.mailbox_address(1) == lay.mailbox_phys(1)
-    assert k.pgd == k.m[lay.G_PGD]
+    assert k.pgd == k.m[kg.G_PGD]
     homes = [
         next(r.nid for r in machine.topology.ram_ranges if r.start < s <= r.end)
         for s in [(top - lay.PAGE_OFFSET) & (1 << 52) - 1 for top in k.stacks]
@@ -106,5 +107,5 @@ def test_zone_names_are_those_of_linux() -> None:
 
 def test_cma_parameter_gives_free_cma_pages() -> None:
     k = start_kernel(booted_machine("2x64M", append="cma=16M"))
-    assert k.m[lay.G_TOTALCMA] == 4096
+    assert k.m[kg.G_TOTALCMA] == 4096
     assert k.cma[0].count == 4096

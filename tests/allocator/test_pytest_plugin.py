@@ -36,7 +36,8 @@ def test_the_marker_names_machine_distances_parameters_and_seed(suite: pytest.Py
     suite.makepyfile(
         """
         import pytest
-        from allocator.layout import G_PRANDOM, NODE_DISTANCE
+        from allocator.kernel_globals import G_PRANDOM
+        from allocator.layout import NODE_DISTANCE
 
         @pytest.mark.numa("2x64M", distances=[[10, 33], [33, 10]], append="kernelcore=50%", seed=9)
         def test_it(kernel):
@@ -183,7 +184,7 @@ def test_several_markers_run_the_test_on_each_machine(suite: pytest.Pytester) ->
 def test_the_command_line_gives_parameters_and_seed_to_all(suite: pytest.Pytester) -> None:
     suite.makepyfile(
         """
-        from allocator.layout import G_PRANDOM, G_STATIC_KEYS, KEY_PAGE_OWNER
+        from allocator.kernel_globals import G_PRANDOM, G_STATIC_KEYS, KEY_PAGE_OWNER
 
         def test_it(kernel):
             assert kernel.m[G_PRANDOM] == 77

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from allocator import trace as events
+from allocator import trace_events as events
 from allocator.trace_events import EVENTS
 from allocator.tracepoints import TraceRecord, describe
 from allocator.tracepoints_vm import FORMATS, feedback
