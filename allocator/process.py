@@ -24,7 +24,17 @@ from typing import TYPE_CHECKING, Any
 from . import madvise, mmap
 from .errors import BadRequest, KernelOops, ProcessKilled, SystemCallError
 from .exit import do_exit, do_wait, release_task
-from .fault import FETCH, READ, WRITE, access_process, fatal_signal, user_entry
+from .fault import (
+    FETCH,
+    READ,
+    SI_USER,
+    SIGKILL,
+    WRITE,
+    access_process,
+    bad_area,
+    fatal_signal,
+    user_entry,
+)
 from .fork import copy_process, find_task
 from .guest_process import set_comm, task_comm
 from .kernel_base import DAMAGE
@@ -376,6 +386,7 @@ class Process:
         and until then may take from the memory reserves what it needs to end. Raises
         SystemCallError (ESRCH) if it has ended."""
         self.mm  # noqa: B018  # must be alive
+        bad_area(self.m, self.task, 0, SIGKILL, SI_USER)
         self.m[self.task + TASK_FATAL_SIGNAL] = 1
 
     def wait(self, pid: int = -1) -> tuple[int, int] | None:

@@ -186,7 +186,7 @@ def test_a_killed_process_dies_when_it_would_run_next() -> None:
     heap = victim.mmap(4096)
     victim.kill()
     assert victim.alive
-    with pytest.raises(ProcessKilled) as death:
+    with pytest.raises(ProcessKilled, match="SIGKILL at 0x0: killed") as death:
         victim.write(heap, b"x")
     assert death.value.signal == 9
     assert not victim.alive
