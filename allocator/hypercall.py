@@ -61,7 +61,6 @@ from .layout import MAILBOX_WORDS, MAILBOXES, mailbox_phys, signed, unsigned
 from .long_calls import CallEnded, long_calls
 from .mmzone import NR_CPUS
 from .native import attach_native
-from .team import Team, break_call
 from .timekeeping import enter_kernel, leave_kernel
 
 if TYPE_CHECKING:
@@ -159,6 +158,13 @@ Answer = tuple[int, int]
 """Result and errno."""
 
 
+def _break_call(thread: int) -> None:
+    """team.break_call(), which few machines need."""
+    from .team import break_call
+
+    break_call(thread)
+
+
 class RunawayCallError(Exception):
     """Raised inside a hypercall that goes round in a damaged list."""
 
@@ -232,13 +238,17 @@ class Hypercalls:
         self._engine = engine or current_engine()
         attach_native(self.machine, self._engine)
         self.machine.beside = self._side_by_side
-        self.machine.break_call = break_call
+        self.machine.break_call = _break_call
 
     def _side_by_side(self) -> AbstractContextManager[object]:
         """Around a run with CPUs in threads. Compiled code serves them side by side, as a team;
         interpreted, it serves one at a time, under the machine's lock."""
         compiled = self._engine is not None and self._engine.name == "compiled"
-        return Team(self.m, self._engine) if compiled and self._engine else nullcontext()
+        if not compiled or not self._engine:
+            return nullcontext()
+        from .team import Team
+
+        return Team(self.m, self._engine)
 
     @property
     def inside(self) -> bool:
