@@ -7,7 +7,7 @@
 The file, little-endian:
 
       0   8  "numalab" 0x1a
-      8   4  format version, 1
+      8   4  format version, 3
      12   4  reserved, 0
      16   8  size of the file in bytes
      24   8  pages of RAM in it
@@ -49,7 +49,7 @@ from machine.outfile import replacing
 from machine.topology import Node, Topology
 
 MAGIC = b"numalab\x1a"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MAX_STATE, MAX_BLOBS = 4 << 20, 64 << 20
 """Bytes of the state as JSON, and of all byte strings in it."""
 MAX_QUANTUM = 1 << 40

@@ -207,7 +207,7 @@ def test_the_layout_is_the_documented_one(saved: tuple[Machine, Path]) -> None:
     machine, path = saved
     data = path.read_bytes()
     magic, version, reserved, size, pages = struct.unpack_from("<8s2I2Q", data)
-    assert (magic, version, reserved, size) == (MAGIC, 2, 0, len(data))
+    assert (magic, version, reserved, size) == (MAGIC, 3, 0, len(data))
     assert pages == len(ram(machine))
     assert hashlib.sha256(data[64:] + data[:32]).digest() == data[32:64]
     length, stored = struct.unpack_from("<2Q", data, 64)
@@ -225,8 +225,8 @@ def test_the_layout_is_the_documented_one(saved: tuple[Machine, Path]) -> None:
         (lambda d: d[:5], "truncated: 5 bytes are less than a header"),
         (lambda d: d[:-1], r"truncated: [\d,]+ of [\d,]+ bytes"),
         (lambda d: d + b"\0", r"altered: [\d,]+ bytes, [\d,]+ were written"),
-        (lambda d: d[:8] + b"\x01\0\0\0" + d[12:], r"older numalab \(format 1, this one reads 2\)"),
-        (lambda d: d[:8] + b"\x03\0\0\0" + d[12:], r"newer numalab \(format 3, this one reads 2\)"),
+        (lambda d: d[:8] + b"\x01\0\0\0" + d[12:], r"older numalab \(format 1, this one reads 3\)"),
+        (lambda d: d[:8] + b"\x04\0\0\0" + d[12:], r"newer numalab \(format 4, this one reads 3\)"),
         (lambda d: d[:8] + bytes(4) + d[12:], "altered: the header is damaged"),
         (lambda d: d[:90] + bytes([d[90] ^ 1]) + d[91:], "altered: the checksum does not match"),
     ],
@@ -278,7 +278,7 @@ def section(raw: bytes, length: int | None = None) -> bytes:
 
 def sealed(body: bytes, pages: int) -> bytes:
     """A file with a right checksum, whatever is in it."""
-    head = struct.pack("<8s2I2Q", MAGIC, 2, 0, 64 + len(body), pages)
+    head = struct.pack("<8s2I2Q", MAGIC, 3, 0, 64 + len(body), pages)
     return head + hashlib.sha256(body + head).digest() + body
 
 
