@@ -24,7 +24,7 @@ from .layout import (
     VMEMMAP_START,
 )
 from .list_head import va_word
-from .lruvec import LV_INACTIVE_AGE, page_lruvec
+from .lruvec import page_lruvec
 from .mm_inline import (
     PG_SWAPCACHE,
     add_page_to_lru_list,
@@ -106,6 +106,7 @@ from .pagevec import swap_setup as swap_setup
 from .pcp import page_zone
 from .vm_events import VM_EVENT_NAMES
 from .vmstat import count_vm_events, mod_zone_page_state
+from .workingset import workingset_activation
 
 put_page = put_page_p
 PG_SPECIAL = PG_MLOCKED | PG_UNEVICTABLE | PG_HEAD
@@ -354,7 +355,7 @@ def mark_page_accessed(m: memoryview, cpu: int, p: int) -> None:
             lru_cache_activate_page(m, cpu, p)
         m[p] &= ~PG_REFERENCED
         if page_is_file_cache(m, p):
-            m[page_lruvec(m, p) + LV_INACTIVE_AGE] += 1
+            workingset_activation(m, p)
     elif flags & PG_REFERENCED == 0:
         m[p] = flags | PG_REFERENCED
 

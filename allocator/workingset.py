@@ -22,6 +22,7 @@ from .lruvec import (
     mem_cgroup_lruvec,
     page_lruvec,
 )
+from .memcg import MC_ID
 from .mm_types import NODES_MASK, NODES_PGSHIFT, NODES_SHIFT, P_MEMCG, PG_ACTIVE, PG_WORKINGSET
 from .mmzone import (
     LRU_ACTIVE_FILE,
@@ -37,7 +38,6 @@ MEM_CGROUP_ID_SHIFT = 16
 EVICTION_BITS = 63 - 1 - NODES_SHIFT - MEM_CGROUP_ID_SHIFT
 EVICTION_MASK = (1 << EVICTION_BITS) - 1
 ROOT_MEMCG_ID = 1
-MC_ID = MEM_CGROUP["id"]
 MC_WORKINGSET_ACTIVATE = MEM_CGROUP["workingset_activate"]
 
 
