@@ -17,12 +17,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import madvise, mmap
-from .errors import BadRequest, KernelOops, ProcessKilled, SystemCallError
+from .errors import BadRequest, SystemCallError
 from .exit import do_exit, do_wait, release_task
 from .fault import (
     FETCH,
@@ -30,26 +29,17 @@ from .fault import (
     SI_USER,
     SIGKILL,
     WRITE,
-    access_process,
     bad_area,
-    fatal_signal,
     user_entry,
 )
 from .fork import copy_process, find_task
-from .guest_process import set_comm, task_comm
-from .kernel_base import DAMAGE
+from .guest_process import set_comm
 from .layout import (
-    CPU_BLOCKS,
-    CPU_CURRENT,
-    CPU_WORDS,
     TASK,
     TASK_FATAL_SIGNAL,
     TASK_MM,
     TASK_OOM_SCORE_ADJ,
     TASK_PID,
-    signed,
-    unsigned,
-    va_of_word,
 )
 from .mbind import MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, do_mbind
 from .mempolicy import (
@@ -76,9 +66,6 @@ from .mm_struct import (
     MM_TOTAL_VM,
     TASK_EXIT_CODE,
     TASK_EXIT_STATE,
-    TASK_FAULT_ADDRESS,
-    TASK_FAULT_CODE,
-    TASK_GUEST,
     TASK_MAJ_FLT,
     TASK_MIN_FLT,
     VM_LOCKED,
@@ -91,68 +78,22 @@ from .munmap import do_munmap
 from .pgtable import PTE_P, pte_pfn
 from .populate import brk, mm_populate, mremap, populate_all
 from .process_terms import ADVICE, MODES, Area, areas, protection_bits
-from .signals import describe
 from .unmapped_area import MAP_FIXED
 from .views import Page
-from .vma import find_vma, vma_word
+from .vma import find_vma
 
 if TYPE_CHECKING:
     from .kernel import Kernel
-
-MAX_TURNS = 16
-"""How often an access is tried again because a daemon had its turn after it."""
+from .process_base import ProcessBase, oops
 
 
-class Process:
+class Process(ProcessBase):
     """The process with id `pid` of `kernel`."""
-
-    def __init__(self, kernel: Kernel, pid: int) -> None:
-        self.kernel = kernel
-        self.m = kernel.m
-        self.pid = pid
-
-    def __repr__(self) -> str:
-        return f"<Process {self.pid}>"
-
-    # --- what it is -------------------------------------------------------------------------------
-
-    @property
-    def task(self) -> int:
-        """Word index of its task_struct. Raises SystemCallError (ESRCH) when it is gone."""
-        with _oops("looking for a process"):
-            task = find_task(self.m, self.pid)
-        if task == 0:
-            raise SystemCallError(f"there is no process {self.pid}", errno.ESRCH)
-        return task
-
-    @property
-    def alive(self) -> bool:
-        """True until it has ended."""
-        task = find_task(self.m, self.pid)
-        return task != 0 and self.m[task + TASK_EXIT_STATE] == 0
-
-    @property
-    def mm(self) -> int:
-        """Word index of its mm_struct. Raises SystemCallError (ESRCH) when it has ended."""
-        mm = vma_word(self.m[self.task + TASK_MM])
-        if mm == 0:
-            raise SystemCallError(f"process {self.pid} has ended", errno.ESRCH)
-        return mm
-
-    @property
-    def name(self) -> str:
-        """The name of its program."""
-        return task_comm(self.m, self.task)
-
-    @property
-    def cpu(self) -> int:
-        """The CPU that it runs on."""
-        return self.m[self.task + TASK["cpu"]]
 
     @property
     def areas(self) -> list[Area]:
         """Its areas by address."""
-        with _oops("looking at areas"):
+        with oops("looking at areas"):
             return list(areas(self.m, self.mm))
 
     @property
@@ -179,7 +120,7 @@ class Process:
     def page(self, address: int) -> Page | None:
         """The frame that is mapped at `address`, None for none. Faults nothing in."""
         mm = self.mm
-        with _oops("looking for a page"):
+        with oops("looking for a page"):
             at = user_entry(self.m, mm, address)
         if at == 0 or self.m[at] & PTE_P == 0:
             return None
@@ -368,11 +309,6 @@ class Process:
         child = self._check(self._run(copy_process, task, task), "fork")
         return Process(self.kernel, self.m[child + TASK_PID])
 
-    @property
-    def in_guest(self) -> bool:
-        """True for a process that a CPU of the machine runs: only its own code can end it."""
-        return bool(self.m[self.task + TASK_GUEST])
-
     def exit(self, status: int = 0) -> None:
         """Ends it. Its parent can ask for the status; without one it is gone at once. Raises
         SystemCallError (EPERM) for a process that guest code runs."""
@@ -393,7 +329,7 @@ class Process:
         """Process id and exit code ((status << 8) | signal) of a child that has ended, which is
         gone then; None if none has. Raises SystemCallError (ECHILD) if there is no such child."""
         task = self.task
-        with _oops("wait"):
+        with oops("wait"):
             child = do_wait(self.m, task, pid)
         self._check(child, "wait")
         if child == 0:
@@ -407,107 +343,6 @@ class Process:
         """True when it has ended and nobody has waited for it yet."""
         task = find_task(self.m, self.pid)
         return task != 0 and self.m[task + TASK_EXIT_STATE] == EXIT_ZOMBIE
-
-    # --- plumbing ---------------------------------------------------------------------------------
-
-    def _pieces(self, address: int, length: int, access: int) -> Iterator[tuple[int, int]]:
-        """Physical address and length of each piece of a range, in order, page by page."""
-        task = self.task
-        if self.m[task + TASK_MM] == 0:
-            self._check(-errno.ESRCH, "access")
-        if length < 0:
-            raise BadRequest(f"length {length} is negative")
-        end = address + length
-        while address < end:
-            at = self._access(task, address, access)
-            if at < 0:
-                self._die(task, -at, address)
-            size = min(4096 - (address & 4095), end - address)
-            yield at, size
-            address += size
-
-    def _access(self, task: int, address: int, access: int) -> int:
-        """access_process() until nobody has had a turn since: kswapd may take the page again before
-        the process gets to it."""
-        daemons, at = self.kernel.daemons, 0
-        for _ in range(MAX_TURNS):
-            turns = daemons.turns
-            at = int(self._run(access_process, task, address, access))
-            if at < 0 or daemons.turns == turns:
-                return at
-        return at
-
-    def _die(self, task: int, signal: int, address: int) -> None:
-        """The end of an access that cannot be. What guest code runs does not die of ours."""
-        if self.m[task + TASK_GUEST]:
-            self._check(-errno.EFAULT, f"access to {unsigned(address):#x} of process {self.pid}")
-        code = self.m[task + TASK_FAULT_CODE]
-        message = f"process {self.pid} ({self.name}): {describe(signal, code, address)}"
-        cpu = self.cpu
-        with self._current(cpu), _oops("the death of a process"):
-            do_exit(self.m, cpu, task, signal)
-        raise ProcessKilled(message, signal, code, unsigned(address))
-
-    @contextmanager
-    def running(self) -> Iterator[int]:
-        """The process is the current task of its CPU, whose number this gives, for calls of the
-        kernel that are about "the task of a CPU": cpusets, memory cgroups, policies."""
-        cpu = self.cpu
-        with self._current(cpu):
-            yield cpu
-
-    @contextmanager
-    def _current(self, cpu: int) -> Iterator[None]:
-        where = CPU_BLOCKS + cpu * CPU_WORDS + CPU_CURRENT
-        before, mine = self.m[where], va_of_word(find_task(self.m, self.pid))
-        self.m[where] = mine
-        try:
-            yield
-        finally:
-            self.m[where] = before
-
-    def _run(self, function: Any, *args: Any) -> Any:
-        """Runs a kernel function on the process's CPU as the process."""
-        cpu, task = self.cpu, self.task
-        self._die_if_killed(task)
-        words = [_word(arg) if isinstance(arg, int) else arg for arg in args]
-        try:
-            with self._current(cpu), _oops(function.__name__):
-                result = function(self.m, cpu, *words)
-                self.kernel.daemons.turn(cpu)
-        finally:
-            self.kernel.read_reports()
-        self.kernel.daemons.check_panic()
-        return result
-
-    def _die_if_killed(self, task: int) -> None:
-        """What the OOM killer has chosen, or a bad frame has hit, dies before it does anything
-        else, of the signal that was sent to it."""
-        if self.m[task + TASK_FATAL_SIGNAL] and self.m[task + TASK_MM]:
-            signal = fatal_signal(self.m, task)
-            self._die(task, signal, self.m[task + TASK_FAULT_ADDRESS])
-
-    def _check(self, rc: int, what: str) -> int:
-        if rc < 0:
-            name = errno.errorcode.get(-rc, str(-rc))
-            raise SystemCallError(f"{what}: {name} ({os.strerror(-rc)})", -rc)
-        return rc
-
-
-@contextmanager
-def _oops(what: str) -> Iterator[None]:
-    """Damaged structures become KernelOops."""
-    try:
-        yield
-    except DAMAGE as error:
-        raise KernelOops(f"{what}: the kernel followed a damaged pointer ({error})") from None
-
-
-def _word(value: int) -> int:
-    """A number as a register of the process would hold it, signed. Raises BadRequest."""
-    if not -(1 << 63) <= value < 1 << 64:
-        raise BadRequest(f"{value:#x} does not fit into 64 bits")
-    return signed(value)
 
 
 def new_process(kernel: Kernel, name: str, cpu: int, task: int) -> Process:
